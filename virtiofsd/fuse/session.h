@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VIRTIOFSD_FUSE_SESSION_H
+#define VIRTIOFSD_FUSE_SESSION_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "passthrough/passthrough.h"
+
+/*
+ * The FUSE session: what INIT agreed, and the gate that lets INIT and DESTROY run alone.
+ */
+
+typedef struct Session Session;
+
+/** struct SessionConfig - what the command line decides about FUSE. Times in nanoseconds.
+ */
+typedef struct SessionConfig {
+    uint64_t attr_timeout_ns;
+    uint64_t entry_timeout_ns;
+    uint64_t negative_timeout_ns; /* 0: ENOENT is an error, not a negative entry */
+    PtCache cache;
+    bool readdirplus;
+    bool announce_submounts;
+    bool writeback;
+    bool killpriv_v2;
+    bool allow_mmap;
+    bool readonly; /* every opcode marked MODIFIES is EROFS */
+} SessionConfig;
+
+/** session_new() - a session before INIT. @fs is borrowed. Return: it, or NULL. */
+Session *session_new(const SessionConfig *config, PtFs *fs);
+void session_free(Session *session);
+
+/** session_reset() - as if INIT had never been: no nodes, no handles.
+ * Context: no request is running. */
+void session_reset(Session *session);
+
+/** struct SessionStats - for the statistics line. */
+typedef struct SessionStats {
+    uint64_t requests;
+    uint64_t errors;    /* answered with an errno */
+    uint64_t malformed; /* did not decode */
+} SessionStats;
+
+void session_stats(const Session *session, SessionStats *ret_stats);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Session, session_free)
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VIRTIOFSD_VHOST_DEVICE_H
+#define VIRTIOFSD_VHOST_DEVICE_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "virtiofsd/vhost/ring.h"
+
+/*
+ * The VMM's half of a vhost-user back-end: one connection, its features, memory and
+ * rings. All calls come from the control (main) thread.
+ */
+
+typedef struct VuDevice VuDevice;
+
+/**
+ * struct VuQueueHandler - who serves the queues; given by server.c.
+ *
+ * Called on the control thread.
+ */
+typedef struct VuQueueHandler {
+    void *opaque;
+    /* A ring may be popped: watch @kick_fd (borrowed until stop; -1 = the VMM gave none
+     * and expects polling) and look at the ring once. */
+    void (*start)(void *opaque, unsigned int queue, int kick_fd);
+    /* Forget the kick descriptor. Requests in flight may still be running. */
+    void (*stop)(void *opaque, unsigned int queue);
+    /* Look at the ring: it was enabled or resumed. */
+    void (*wake)(void *opaque, unsigned int queue);
+    /* RESET_DEVICE: all rings are stopped and idle; forget the guest's session. */
+    void (*reset)(void *opaque);
+} VuQueueHandler;
+
+/** struct VuDeviceConfig - constant over a device's life. */
+typedef struct VuDeviceConfig {
+    unsigned int n_queues; /* hiprio and request queues together, 2 to 256 */
+    const char *tag;  /* NULL, or the tag for GET_CONFIG (which is offered only then) */
+    int interrupt_fd; /* readable = give up waiting for requests in flight; or -1 */
+    VuQueueHandler handler;
+} VuDeviceConfig;
+
+/** enum VuStatus - what became of one message. */
+typedef enum VuStatus {
+    VU_OK,
+    VU_CLOSED,      /* the VMM closed the connection between two messages */
+    VU_BAD_PEER,    /* it broke the protocol; logged */
+    VU_INTERRUPTED, /* interrupt_fd became readable, or the VMM left, during a wait */
+} VuStatus;
+
+/** vu_device_new() - Return: a device without connection, or NULL with @error set. */
+VuDevice *vu_device_new(const VuDeviceConfig *config, GError **error);
+void vu_device_free(VuDevice *device);
+
+/** vu_device_connect() - serve this connection from now on. Owned now. */
+void vu_device_connect_take(VuDevice *device, int connection_fd_take);
+
+/** vu_device_fd() - Return: the descriptor to poll for input, or -1. */
+int vu_device_fd(const VuDevice *device);
+
+/** vu_device_handle() - read, obey and answer one message; blocks until it is complete.
+ */
+VuStatus vu_device_handle(VuDevice *device);
+
+/**
+ * vu_device_disconnect() - stop all rings, wait for their requests, drop rings' settings,
+ * memory and connection.
+ * @timeout_ms: how long to wait for requests in flight.
+ *
+ * Return: true if all were done in time; if not, memory they use is left mapped.
+ */
+bool vu_device_disconnect(VuDevice *device, int timeout_ms);
+
+/** vu_device_ring() - Return: the ring, borrowed for the device's life. */
+VuRing *vu_device_ring(VuDevice *device, unsigned int queue);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(VuDevice, vu_device_free)
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VIRTIOFSD_VHOST_RING_H
+#define VIRTIOFSD_VHOST_RING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "virtiofsd/vhost/memory.h"
+
+/*
+ * One virtqueue, device side (Virtio 1.2, 2.7 split virtqueues). Any number of workers
+ * pop and push; a mutex inside guards the few loads and stores, never a request. Control
+ * calls come from the control thread alone.
+ *
+ * The ring is the guest's memory: every index is read once, checked, and only then used.
+ * A ring that breaks the rules is stopped for good (until it is set up anew), with one
+ * log line; other rings go on.
+ */
+
+/** Largest queue size accepted (Virtio 1.2, 2.7: 32768). */
+#define VU_RING_MAX_SIZE 32768
+/** Most segments of a chain after adjacent ones were merged; IOV_MAX for one direction.
+ */
+#define VU_CHAIN_MAX_SEGMENTS 1024
+
+typedef struct VuRing VuRing;
+
+/**
+ * struct VuChain - one request's buffers. One per worker, reused: allocated by
+ * vu_chain_new(), filled by vu_ring_pop(), given back by vu_ring_push().
+ */
+typedef struct VuChain {
+    struct iovec *in;  /* guest -> us; device-readable */
+    struct iovec *out; /* us -> guest; device-writable */
+    size_t n_in;
+    size_t n_out;
+    uint16_t head;
+    VuMemory *memory; /* reference held while the chain is out */
+} VuChain;
+
+/** enum VuPopResult - what vu_ring_pop() found. */
+typedef enum VuPopResult {
+    VU_POP_EMPTY, /* nothing there (or ring stopped); kicks are enabled again */
+    VU_POP_CHAIN, /* a chain; the ring held nothing behind it */
+    VU_POP_MORE,  /* a chain, and more are waiting */
+} VuPopResult;
+
+VuChain *vu_chain_new(void);
+void vu_chain_free(VuChain *chain);
+
+/**
+ * vu_ring_new() - a ring that is not set up.
+ * @index: for the log.
+ * @idle_fd: eventfd, borrowed; written when the last request in flight ends on a ring
+ * that vu_ring_stop() or vu_ring_pause() holds back.
+ */
+VuRing *vu_ring_new(unsigned int index, int idle_fd);
+void vu_ring_free(VuRing *ring);
+
+/**
+ * vu_ring_pop() - take the next chain.
+ *
+ * A chain that cannot be walked (address outside memory, too many segments, readable
+ * after writable, bad indirect table) but whose head is sound is retired here with length
+ * 0, and the next one is tried; a ring whose indices are wrong is stopped. Kicks are
+ * suppressed from the first pop to the pop that finds the ring empty, unless
+ * @others_wait: then they are enabled while this request runs, so that the next one wakes
+ * another worker.
+ * Context: any worker.
+ */
+VuPopResult vu_ring_pop(VuRing *ring, VuChain *chain, bool others_wait);
+
+/**
+ * vu_ring_push() - retire a chain and interrupt the guest if it wants that.
+ * @length: bytes written to the out segments (to their beginning).
+ *
+ * Context: any worker. The chain's memory is not to be touched afterwards.
+ */
+void vu_ring_push(VuRing *ring, VuChain *chain, uint32_t length);
+
+/* ---- control thread -------------------------------------------------------------------
+ */
+
+/** struct VuRingAddresses - SET_VRING_ADDR, in the VMM's own addresses. */
+typedef struct VuRingAddresses {
+    uint64_t desc;
+    uint64_t avail;
+    uint64_t used;
+} VuRingAddresses;
+
+/** vu_ring_set_size() - Return: 0, -EINVAL (0, no power of two, too large), -EBUSY
+ * (runs). */
+int vu_ring_set_size(VuRing *ring, uint32_t size);
+/** vu_ring_set_base() - index of the next avail entry. Return: 0, -EINVAL or -EBUSY. */
+int vu_ring_set_base(VuRing *ring, uint32_t base);
+/** vu_ring_base() - Return: what GET_VRING_BASE answers; the ring must be idle. */
+uint16_t vu_ring_base(const VuRing *ring);
+/** vu_ring_set_addresses() - Return: 0, -EFAULT (in no region), -EINVAL (unaligned). */
+int vu_ring_set_addresses(VuRing *ring, const VuRingAddresses *addresses);
+/** vu_ring_set_features() - EVENT_IDX and INDIRECT_DESC as acknowledged. */
+void vu_ring_set_features(VuRing *ring, uint64_t features);
+/** vu_ring_set_memory() - swap the table; translates the ring's addresses anew, and stops
+ * the ring if they lie in no region any more. */
+void vu_ring_set_memory(VuRing *ring, VuMemory *memory);
+/** vu_ring_set_call() - descriptor for interrupts, owned now; -1 for none. */
+void vu_ring_set_call_take(VuRing *ring, int fd_take);
+
+/** vu_ring_start() - allow pops (when also enabled). Return: 0 or -EINVAL if not set up.
+ */
+int vu_ring_start(VuRing *ring);
+/** vu_ring_stop() - no more pops, until vu_ring_start(). Requests in flight go on. */
+void vu_ring_stop(VuRing *ring);
+/** vu_ring_set_enabled() - SET_VRING_ENABLE. Requests in flight go on. */
+void vu_ring_set_enabled(VuRing *ring, bool enabled);
+/** vu_ring_pause() - hold pops back (memory is about to change); vu_ring_resume() ends
+ * it. */
+void vu_ring_pause(VuRing *ring);
+void vu_ring_resume(VuRing *ring);
+bool vu_ring_is_started(const VuRing *ring);
+/** vu_ring_in_flight() - Return: chains popped and not yet pushed. */
+unsigned int vu_ring_in_flight(const VuRing *ring);
+
+#endif
