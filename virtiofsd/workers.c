@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The worker that is woken serves the request: there is no second queue and no hand-over.
+ *
+ * Workers are in two groups, each waiting on an epoll of its own: one thread for hiprio
+ * (FORGET is never behind a request) and N for all request queues. Kick eventfds are
+ * watched edge-triggered and never read: one write wakes one waiter, and writes that come
+ * while all workers are busy stay pending. Nothing is lost, because every worker looks at
+ * every ring of its group before it waits.
+ *
+ * While a request runs, the next one must find somebody. If another worker waits, kicks
+ * stay enabled during the request, and it is woken at once when the ring already holds
+ * more. If none waits, kicks are suppressed (they would wake nobody). The two sides meet
+ * in n_waiting: a worker counts itself there before its last look at the rings, and a
+ * server that suppressed kicks reads it again afterwards; the ring's mutex orders the
+ * two, so either the look re-enables kicks or the server sees the waiter and wakes it.
+ *
+ * POSIX threads rather than GLib's: GThread ends a thread through code that may load a
+ * library, and ThreadSanitizer sees pthread calls only.
+ */
+#include "virtiofsd/workers.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "virtiofsd/autofd.h"
+#include "virtiofsd/fuse/request.h"
+#include "virtiofsd/log.h"
+
+#define HIPRIO_QUEUE 0u
+#define WORKER_STACK_SIZE ((size_t)256 * 1024)
+
+/* epoll_data.u32 beyond all queue numbers. */
+#define EVENT_WAKE UINT32_MAX
+#define EVENT_STOP (UINT32_MAX - 1)
+
+typedef struct Group {
+    AutoFd epoll_fd;
+    AutoFd wake_fd; /* edge-triggered: one write makes one waiter look at all rings */
+    unsigned int first_queue;
+    unsigned int n_queues;
+    _Atomic unsigned int n_waiting;
+} Group;
+
+typedef struct Queue {
+    _Atomic(VuRing *) ring; /* NULL until first watched; then for good */
+    int kick_fd;            /* control thread only; -1 when not watched */
+} Queue;
+
+typedef struct Worker {
+    pthread_t thread;
+    Workers *workers;
+    Group *group;
+    RequestWorker *request;
+    VuChain *chain;
+    bool is_waiting; /* counted in group->n_waiting */
+} Worker;
+
+struct Workers {
+    PtFs *fs;
+    Group hiprio;
+    Group requests;
+    AutoFd stop_fd; /* level-triggered in both epolls, never read */
+    Queue *queues;
+    unsigned int n_queues;
+    Worker *threads;
+    unsigned int n_threads;
+    unsigned int n_made; /* how many of the threads were created */
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    unsigned int n_ready; /* under lock */
+    unsigned int n_ended; /* under lock */
+    int enter_error;      /* under lock: first pt_thread_enter() failure */
+};
+
+static void wake_group(Group *group)
+{
+    uint64_t one = 1;
+
+    /* Fails only when 2^64-2 wake-ups are pending: then one is certainly pending. */
+    ssize_t written = write(group->wake_fd, &one, sizeof(one));
+    (void)written;
+}
+
+static Group *group_of(Workers *workers, unsigned int queue)
+{
+    return queue == HIPRIO_QUEUE ? &workers->hiprio : &workers->requests;
+}
+
+static void set_waiting(Worker *self, bool waiting)
+{
+    if (self->is_waiting != waiting) {
+        self->is_waiting = waiting;
+        atomic_fetch_add(&self->group->n_waiting, waiting ? 1u : UINT32_MAX);
+    }
+}
+
+static bool others_wait(const Worker *self)
+{
+    return atomic_load(&self->group->n_waiting) > (self->is_waiting ? 1u : 0u);
+}
+
+/* Serve @ring until it is empty. A worker that finds something is not waiting any more.
+ */
+static void drain(Worker *self, VuRing *ring)
+{
+    for (;;) {
+        bool kicks_stay = others_wait(self);
+        VuPopResult popped = vu_ring_pop(ring, self->chain, kicks_stay);
+        if (popped == VU_POP_EMPTY) {
+            return;
+        }
+        set_waiting(self, false);
+        if ((popped == VU_POP_MORE || !kicks_stay) && others_wait(self)) {
+            wake_group(self->group);
+        }
+        const RequestBuffers buffers = {
+            .in = self->chain->in,
+            .n_in = self->chain->n_in,
+            .out = self->chain->out,
+            .n_out = self->chain->n_out,
+        };
+        size_t length = request_run(self->request, &buffers);
+        vu_ring_push(ring, self->chain, (uint32_t)length);
+    }
+}
+
+static void drain_group(Worker *self)
+{
+    const Group *group = self->group;
+
+    for (unsigned int i = 0; i < group->n_queues; i++) {
+        VuRing *ring = atomic_load(&self->workers->queues[group->first_queue + i].ring);
+        if (ring != NULL) {
+            drain(self, ring);
+        }
+    }
+}
+
+/* Wait for one event of the group, having found all its rings empty since being counted.
+ */
+static uint32_t wait_event(Worker *self)
+{
+    struct epoll_event event;
+    int n = 0;
+
+    do {
+        set_waiting(self, true);
+        drain_group(self);
+        if (self->is_waiting) {
+            n = epoll_wait(self->group->epoll_fd, &event, 1, -1);
+        }
+    } while (n < 1);
+    set_waiting(self, false);
+    return event.data.u32;
+}
+
+static void serve(Worker *self)
+{
+    for (;;) {
+        uint32_t event = wait_event(self);
+        if (event == EVENT_STOP) {
+            return;
+        }
+        if (event != EVENT_WAKE) {
+            VuRing *ring = atomic_load(&self->workers->queues[event].ring);
+            drain(self, ring);
+        }
+    }
+}
+
+static void *worker_main(void *data)
+{
+    Worker *self = data;
+    Workers *workers = self->workers;
+    int entered = pt_thread_enter(workers->fs);
+
+    pthread_mutex_lock(&workers->lock);
+    workers->n_ready++;
+    if (entered < 0 && workers->enter_error == 0) {
+        workers->enter_error = entered;
+    }
+    pthread_cond_broadcast(&workers->changed);
+    pthread_mutex_unlock(&workers->lock);
+
+    if (entered == 0) {
+        serve(self);
+    }
+
+    pthread_mutex_lock(&workers->lock);
+    workers->n_ended++;
+    pthread_cond_broadcast(&workers->changed);
+    pthread_mutex_unlock(&workers->lock);
+    return NULL;
+}
+
+/* ---- set-up and end ---------------------------------------------------------------- */
+
+static bool group_init(Group *group, int stop_fd, GError **error)
+{
+    struct epoll_event wake = {.events = EPOLLIN | EPOLLET, .data.u32 = EVENT_WAKE};
+    struct epoll_event stop = {.events = EPOLLIN, .data.u32 = EVENT_STOP};
+
+    group->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    group->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (group->epoll_fd < 0 || group->wake_fd < 0 ||
+        epoll_ctl(group->epoll_fd, EPOLL_CTL_ADD, group->wake_fd, &wake) < 0 ||
+        epoll_ctl(group->epoll_fd, EPOLL_CTL_ADD, stop_fd, &stop) < 0) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
+                    "cannot set up waiting for requests: %s", strerrordesc_np(errno));
+        return false;
+    }
+    return true;
+}
+
+static bool worker_make(Workers *workers, unsigned int index, Session *session,
+                        GError **error)
+{
+    Worker *self = &workers->threads[index];
+    pthread_attr_t attributes;
+
+    self->workers = workers;
+    self->group = index == 0 ? &workers->hiprio : &workers->requests;
+    self->request = request_worker_new(session);
+    self->chain = vu_chain_new();
+    if (self->request == NULL || self->chain == NULL) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOMEM,
+                    "not enough memory for %u workers: lower --thread-pool-size",
+                    workers->n_threads);
+        return false;
+    }
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, WORKER_STACK_SIZE);
+    int result = pthread_create(&self->thread, &attributes, worker_main, self);
+    pthread_attr_destroy(&attributes);
+    if (result != 0) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(result),
+                    "cannot start %u worker threads: %s; lower --thread-pool-size",
+                    workers->n_threads, strerrordesc_np(result));
+        return false;
+    }
+    workers->n_made++;
+    return true;
+}
+
+/* Wait until all threads have been through pt_thread_enter(). */
+static bool wait_ready(Workers *workers, GError **error)
+{
+    pthread_mutex_lock(&workers->lock);
+    while (workers->n_ready < workers->n_made) {
+        pthread_cond_wait(&workers->changed, &workers->lock);
+    }
+    int result = workers->enter_error;
+    pthread_mutex_unlock(&workers->lock);
+    if (result < 0) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-result),
+                    "cannot prepare a worker thread: %s", strerrordesc_np(-result));
+        return false;
+    }
+    return true;
+}
+
+static Workers *workers_alloc(const WorkersConfig *config)
+{
+    Workers *workers = g_new0(Workers, 1);
+    pthread_condattr_t monotonic;
+
+    workers->fs = config->fs;
+    workers->n_queues = config->n_queues;
+    workers->queues = g_new0(Queue, config->n_queues);
+    for (unsigned int i = 0; i < config->n_queues; i++) {
+        workers->queues[i].kick_fd = -1;
+    }
+    workers->hiprio.epoll_fd = workers->hiprio.wake_fd = -1;
+    workers->hiprio.first_queue = HIPRIO_QUEUE;
+    workers->hiprio.n_queues = 1;
+    workers->requests.epoll_fd = workers->requests.wake_fd = -1;
+    workers->requests.first_queue = HIPRIO_QUEUE + 1;
+    workers->requests.n_queues = config->n_queues - 1;
+    workers->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    workers->n_threads = config->n_request_workers + 1;
+    workers->threads = g_new0(Worker, workers->n_threads);
+
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&workers->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_mutex_init(&workers->lock, NULL);
+    return workers;
+}
+
+Workers *workers_new(const WorkersConfig *config, GError **error)
+{
+    Workers *workers = workers_alloc(config);
+    bool made = group_init(&workers->hiprio, workers->stop_fd, error) &&
+                group_init(&workers->requests, workers->stop_fd, error);
+
+    for (unsigned int i = 0; made && i < workers->n_threads; i++) {
+        made = worker_make(workers, i, config->session, error);
+    }
+    /* The threads that were made are waited for in any case: they use what is freed
+     * below. */
+    GError **ready_error = made ? error : NULL;
+    if (!wait_ready(workers, ready_error) || !made) {
+        (void)workers_stop(workers, -1);
+        return NULL;
+    }
+    return workers;
+}
+
+int workers_watch(Workers *workers, unsigned int queue, VuRing *ring, int kick_fd)
+{
+    struct epoll_event kick = {.events = EPOLLIN | EPOLLET, .data.u32 = queue};
+
+    workers_unwatch(workers, queue);
+    atomic_store(&workers->queues[queue].ring, ring);
+    if (kick_fd >= 0) {
+        if (epoll_ctl(group_of(workers, queue)->epoll_fd, EPOLL_CTL_ADD, kick_fd, &kick) <
+            0) {
+            return -errno;
+        }
+        workers->queues[queue].kick_fd = kick_fd;
+    }
+    workers_wake(workers, queue);
+    return 0;
+}
+
+void workers_unwatch(Workers *workers, unsigned int queue)
+{
+    int kick_fd = workers->queues[queue].kick_fd;
+
+    if (kick_fd >= 0) {
+        /* It was added above and is still open, so this cannot fail. */
+        (void)epoll_ctl(group_of(workers, queue)->epoll_fd, EPOLL_CTL_DEL, kick_fd, NULL);
+        workers->queues[queue].kick_fd = -1;
+    }
+}
+
+void workers_wake(Workers *workers, unsigned int queue)
+{
+    wake_group(group_of(workers, queue));
+}
+
+/* Wait for all made threads to leave worker_main(); a negative timeout waits for ever. */
+static bool wait_ended(Workers *workers, int timeout_ms)
+{
+    struct timespec until;
+    int result = 0;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += timeout_ms / 1000;
+    until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&workers->lock);
+    while (workers->n_ended < workers->n_made && result == 0) {
+        result = timeout_ms < 0
+                     ? pthread_cond_wait(&workers->changed, &workers->lock)
+                     : pthread_cond_timedwait(&workers->changed, &workers->lock, &until);
+    }
+    bool ended = workers->n_ended == workers->n_made;
+    pthread_mutex_unlock(&workers->lock);
+    return ended;
+}
+
+bool workers_stop(Workers *workers, int timeout_ms)
+{
+    uint64_t one = 1;
+
+    if (workers == NULL) {
+        return true;
+    }
+    /* The counter is 0 before: this cannot fail. */
+    ssize_t written = write(workers->stop_fd, &one, sizeof(one));
+    (void)written;
+    if (!wait_ended(workers, timeout_ms)) {
+        return false;
+    }
+    for (unsigned int i = 0; i < workers->n_made; i++) {
+        pthread_join(workers->threads[i].thread, NULL);
+    }
+    for (unsigned int i = 0; i < workers->n_threads; i++) {
+        request_worker_free(workers->threads[i].request);
+        vu_chain_free(workers->threads[i].chain);
+    }
+    autofd_clear(&workers->hiprio.epoll_fd);
+    autofd_clear(&workers->hiprio.wake_fd);
+    autofd_clear(&workers->requests.epoll_fd);
+    autofd_clear(&workers->requests.wake_fd);
+    autofd_clear(&workers->stop_fd);
+    pthread_cond_destroy(&workers->changed);
+    pthread_mutex_destroy(&workers->lock);
+    g_free(workers->threads);
+    g_free(workers->queues);
+    g_free(workers);
+    return true;
+}
