@@ -40,7 +40,8 @@ extern _Atomic int log_threshold;
  * @use_syslog: write to /dev/log (datagram, non-blocking) instead of stderr.
  *
  * Stays on stderr with a warning when /dev/log is not there. Colours levels when stderr
- * is a terminal and NO_COLOR is unset.
+ * is a terminal and NO_COLOR is unset or empty. A pipe or terminal at stderr is replaced,
+ * under the same number, by a non-blocking open file of our own.
  */
 void log_open(LogLevel level, bool use_syslog);
 
@@ -81,7 +82,8 @@ void log_ready(void);
  * log_escape() - make bytes printable.
  * @out: result, always NUL-terminated; ends in "..." when cut.
  * @out_size: bytes at @out, at least 4.
- * @text: the bytes; NUL and anything outside printable ASCII become \xHH.
+ * @text: the bytes; NUL, the backslash and anything outside printable ASCII become \xHH,
+ *        so that no text can pass for an escape of ours.
  * @size: bytes at @text.
  *
  * Return: @out.
