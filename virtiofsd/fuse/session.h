@@ -44,7 +44,7 @@ typedef struct SessionStats {
     uint64_t malformed; /* did not decode */
 } SessionStats;
 
-void session_stats(const Session *session, SessionStats *ret_stats);
+void session_stats(Session *session, SessionStats *ret_stats);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Session, session_free)
 

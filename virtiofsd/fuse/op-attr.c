@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Operations on attributes.
+ */
+#include <errno.h>
+
+#include "virtiofsd/fuse/op.h"
+#include "virtiofsd/fuse/reply.h"
+
+#define NS_PER_S 1000000000u
+#define MODE_BITS 07777u
+
+int op_getattr(Request *request)
+{
+    const struct fuse_getattr_in *in = &request->in.getattr;
+    uint64_t handle = (in->getattr_flags & FUSE_GETATTR_FH) != 0 ? in->fh : PT_NO_HANDLE;
+    PtAttr attr;
+    int result = pt_getattr(request->fs, request->header.nodeid, handle, &attr);
+
+    return result < 0 ? result : reply_attr(request, &attr);
+}
+
+/* FATTR_CTIME has no row: the host sets ctime itself, whatever is changed. */
+static const struct {
+    uint32_t theirs;
+    uint32_t ours;
+} set_flags[] = {
+    {FATTR_MODE, PT_SET_MODE},
+    {FATTR_UID, PT_SET_UID},
+    {FATTR_GID, PT_SET_GID},
+    {FATTR_SIZE, PT_SET_SIZE},
+    {FATTR_ATIME, PT_SET_ATIME},
+    {FATTR_MTIME, PT_SET_MTIME},
+    {FATTR_ATIME_NOW, PT_SET_ATIME_NOW},
+    {FATTR_MTIME_NOW, PT_SET_MTIME_NOW},
+    {FATTR_KILL_SUIDGID, PT_SET_KILL_SUIDGID},
+};
+
+/* Values that system calls would take for something else: (uid_t)-1 for "leave it", and
+ * utimensat's UTIME_NOW and UTIME_OMIT, which are nanoseconds beyond a second. */
+static bool is_valid(const struct fuse_setattr_in *in)
+{
+    return ((in->valid & FATTR_UID) == 0 || in->uid != UINT32_MAX) &&
+           ((in->valid & FATTR_GID) == 0 || in->gid != UINT32_MAX) &&
+           ((in->valid & FATTR_SIZE) == 0 || in->size <= INT64_MAX) &&
+           ((in->valid & FATTR_ATIME) == 0 || in->atimensec < NS_PER_S) &&
+           ((in->valid & FATTR_MTIME) == 0 || in->mtimensec < NS_PER_S);
+}
+
+int op_setattr(Request *request)
+{
+    const struct fuse_setattr_in *in = &request->in.setattr;
+    PtAttr attr;
+
+    if (!is_valid(in)) {
+        return -EINVAL;
+    }
+    PtSetattr set = {
+        .handle = (in->valid & FATTR_FH) != 0 ? in->fh : PT_NO_HANDLE,
+        .mode = in->mode & MODE_BITS,
+        .uid = in->uid,
+        .gid = in->gid,
+        .size = in->size,
+        .atime = {.tv_sec = (time_t)in->atime, .tv_nsec = (long)in->atimensec},
+        .mtime = {.tv_sec = (time_t)in->mtime, .tv_nsec = (long)in->mtimensec},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(set_flags); i++) {
+        if ((in->valid & set_flags[i].theirs) != 0) {
+            set.valid |= set_flags[i].ours;
+        }
+    }
+    int result = pt_setattr(request->fs, request->header.nodeid, &set, &attr);
+    return result < 0 ? result : reply_attr(request, &attr);
+}
+
+int op_statfs(Request *request)
+{
+    struct statvfs statvfs;
+    int result = pt_statfs(request->fs, request->header.nodeid, &statvfs);
+
+    return result < 0 ? result : reply_statfs(request, &statvfs);
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Encoders from the file system's terms to FUSE's. Every struct starts as zero, so that
+ * padding carries nothing of ours to the guest.
+ */
+#include "virtiofsd/fuse/reply.h"
+
+#include <errno.h>
+
+#define NS_PER_S UINT64_C(1000000000)
+
+static uint64_t seconds(uint64_t ns)
+{
+    return ns / NS_PER_S;
+}
+
+static uint32_t nanoseconds(uint64_t ns)
+{
+    return (uint32_t)(ns % NS_PER_S);
+}
+
+int reply_bytes(Request *request, const void *bytes, size_t size)
+{
+    return iov_write(&request->writer, bytes, size) ? 0 : -EINVAL;
+}
+
+/* The kernel's new_encode_dev(): 12 bits of major, 20 of minor. */
+static uint32_t encode_rdev(const struct statx *stx)
+{
+    uint32_t major = stx->stx_rdev_major;
+    uint32_t minor = stx->stx_rdev_minor;
+
+    return (minor & 0xff) | (major & 0xfff) << 8 | (minor & 0xfff00) << 12;
+}
+
+static struct fuse_attr encode_attr(const Request *request, const PtAttr *attr)
+{
+    const struct statx *stx = &attr->stx;
+    bool submount = (attr->flags & PT_ATTR_SUBMOUNT) != 0;
+
+    return (struct fuse_attr){
+        .ino = stx->stx_ino,
+        .size = stx->stx_size,
+        .blocks = stx->stx_blocks,
+        .atime = (uint64_t)stx->stx_atime.tv_sec,
+        .mtime = (uint64_t)stx->stx_mtime.tv_sec,
+        .ctime = (uint64_t)stx->stx_ctime.tv_sec,
+        .atimensec = stx->stx_atime.tv_nsec,
+        .mtimensec = stx->stx_mtime.tv_nsec,
+        .ctimensec = stx->stx_ctime.tv_nsec,
+        .mode = stx->stx_mode,
+        .nlink = stx->stx_nlink,
+        .uid = stx->stx_uid,
+        .gid = stx->stx_gid,
+        .rdev = encode_rdev(stx),
+        .blksize = stx->stx_blksize,
+        .flags = submount && request->session->agreed.submounts ? FUSE_ATTR_SUBMOUNT : 0,
+    };
+}
+
+static struct fuse_entry_out encode_entry(const Request *request, const PtEntry *entry)
+{
+    const SessionConfig *config = &request->session->config;
+
+    return (struct fuse_entry_out){
+        .nodeid = entry->nodeid, /* never reused: the generation is part of it */
+        .entry_valid = seconds(config->entry_timeout_ns),
+        .entry_valid_nsec = nanoseconds(config->entry_timeout_ns),
+        .attr_valid = seconds(config->attr_timeout_ns),
+        .attr_valid_nsec = nanoseconds(config->attr_timeout_ns),
+        .attr = encode_attr(request, &entry->attr),
+    };
+}
+
+int reply_entry(Request *request, const PtEntry *entry)
+{
+    struct fuse_entry_out out = encode_entry(request, entry);
+
+    return reply_bytes(request, &out, sizeof(out));
+}
+
+int reply_negative(Request *request)
+{
+    uint64_t timeout_ns = request->session->config.negative_timeout_ns;
+    struct fuse_entry_out out = {
+        .entry_valid = seconds(timeout_ns),
+        .entry_valid_nsec = nanoseconds(timeout_ns),
+    };
+
+    return reply_bytes(request, &out, sizeof(out));
+}
+
+int reply_attr(Request *request, const PtAttr *attr)
+{
+    uint64_t timeout_ns = request->session->config.attr_timeout_ns;
+    struct fuse_attr_out out = {
+        .attr_valid = seconds(timeout_ns),
+        .attr_valid_nsec = nanoseconds(timeout_ns),
+        .attr = encode_attr(request, attr),
+    };
+
+    return reply_bytes(request, &out, sizeof(out));
+}
+
+static const struct {
+    uint32_t ours;
+    uint32_t theirs;
+} open_flags[] = {
+    {PT_OPEN_DIRECT_IO, FOPEN_DIRECT_IO},
+    {PT_OPEN_KEEP_CACHE, FOPEN_KEEP_CACHE},
+    {PT_OPEN_CACHE_DIR, FOPEN_CACHE_DIR},
+    {PT_OPEN_NOFLUSH, FOPEN_NOFLUSH},
+    {PT_OPEN_PARALLEL_DIRECT_WRITES, FOPEN_PARALLEL_DIRECT_WRITES},
+};
+
+int reply_open(Request *request, const PtOpened *opened)
+{
+    struct fuse_open_out out = {.fh = opened->handle};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(open_flags); i++) {
+        if ((opened->flags & open_flags[i].ours) != 0) {
+            out.open_flags |= open_flags[i].theirs;
+        }
+    }
+    return reply_bytes(request, &out, sizeof(out));
+}
+
+int reply_statfs(Request *request, const struct statvfs *statvfs)
+{
+    struct fuse_statfs_out out = {
+        .st =
+            {
+                .blocks = statvfs->f_blocks,
+                .bfree = statvfs->f_bfree,
+                .bavail = statvfs->f_bavail,
+                .files = statvfs->f_files,
+                .ffree = statvfs->f_ffree,
+                .bsize = (uint32_t)statvfs->f_bsize,
+                .namelen = (uint32_t)statvfs->f_namemax,
+                .frsize = (uint32_t)statvfs->f_frsize,
+            },
+    };
+
+    return reply_bytes(request, &out, sizeof(out));
+}
+
+size_t reply_dirent_size(uint32_t length, bool plus)
+{
+    size_t fixed = plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET;
+
+    return FUSE_REC_ALIGN(fixed + length);
+}
+
+/* The caller has checked the room for all of it, padding included. */
+static void write_dirent(Request *request, const PtDirent *dirent)
+{
+    size_t size = reply_dirent_size(dirent->name_length, false);
+    struct fuse_dirent out = {
+        .ino = dirent->ino,
+        .off = dirent->offset,
+        .namelen = dirent->name_length,
+        .type = dirent->type,
+    };
+
+    (void)iov_write(&request->writer, &out, sizeof(out));
+    (void)iov_write(&request->writer, dirent->name, dirent->name_length);
+    (void)iov_write_zeros(&request->writer, size - sizeof(out) - dirent->name_length);
+}
+
+int reply_dirent(Request *request, const PtDirent *dirent)
+{
+    if (reply_dirent_size(dirent->name_length, false) >
+        iov_writer_room(&request->writer)) {
+        return -EINVAL;
+    }
+    write_dirent(request, dirent);
+    return 0;
+}
+
+int reply_direntplus(Request *request, const PtDirent *dirent, const PtEntry *entry)
+{
+    struct fuse_entry_out out = {0};
+
+    if (reply_dirent_size(dirent->name_length, true) >
+        iov_writer_room(&request->writer)) {
+        return -EINVAL;
+    }
+    if (entry->nodeid != 0) {
+        out = encode_entry(request, entry);
+    }
+    (void)iov_write(&request->writer, &out, sizeof(out));
+    write_dirent(request, dirent);
+    return 0;
+}

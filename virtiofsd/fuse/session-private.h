@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VIRTIOFSD_FUSE_SESSION_PRIVATE_H
+#define VIRTIOFSD_FUSE_SESSION_PRIVATE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "virtiofsd/fuse/gate.h"
+#include "virtiofsd/fuse/session.h"
+#include "virtiofsd/log.h"
+
+/*
+ * What the files of fuse/ know about the session beyond its contract.
+ */
+
+/** The largest WRITE, and with it the largest request. */
+#define SESSION_MAX_WRITE (1024u * 1024u)
+
+/** struct SessionMember - one worker's part of the session, on its own cache line. The
+ * counters are written by that worker only. */
+typedef struct SessionMember {
+    GateSlot slot;
+    _Atomic uint64_t requests;
+    _Atomic uint64_t errors;
+    _Atomic uint64_t malformed;
+    struct SessionMember *next; /* under Session.lock */
+} SessionMember;
+
+/** struct SessionAgreed - what INIT negotiated, as far as replies and decoding depend on
+ * it. Read inside the gate, written alone. */
+typedef struct SessionAgreed {
+    bool submounts;
+    bool supp_groups;
+    bool writeback;
+} SessionAgreed;
+
+struct Session {
+    Gate gate;
+    SessionConfig config;
+    PtFs *fs;
+    SessionAgreed agreed;
+    _Atomic bool initialised;
+    LogLimit malformed_limit;
+
+    pthread_mutex_t lock;
+    SessionMember *members; /* under lock */
+    SessionStats gone;      /* under lock; counted by members that left */
+};
+
+/** session_join() - let a worker take part; @member lives until session_leave(). */
+void session_join(Session *session, SessionMember *member);
+void session_leave(Session *session, SessionMember *member);
+
+/** session_count() - add one to a counter of the calling worker. */
+static inline void session_count(_Atomic uint64_t *counter)
+{
+    uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, value + 1, memory_order_relaxed);
+}
+
+/** session_is_initialised() - has INIT been, and DESTROY not? */
+static inline bool session_is_initialised(const Session *session)
+{
+    return atomic_load_explicit(&session->initialised, memory_order_acquire);
+}
+
+/**
+ * session_agree() - begin a session anew: forget all nodes and handles, and settle what
+ * the guest and we both want.
+ * @offered: the guest's INIT flags, flags2 in the upper half.
+ *
+ * Context: alone in the gate.
+ * Return: the flags to answer.
+ */
+uint64_t session_agree(Session *session, uint64_t offered);
+
+/** session_end() - as if INIT had never been. Context: alone in the gate. */
+void session_end(Session *session);
+
+#endif

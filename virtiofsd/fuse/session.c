@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The session: which INIT capabilities are offered, what was agreed, who takes part, and
+ * its statistics. INIT and DESTROY themselves are decoded in op-session.c.
+ */
+#include "virtiofsd/fuse/session-private.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "virtiofsd/fuse/abi.h"
+
+static bool when_always(const SessionConfig *config)
+{
+    return true;
+}
+
+static bool when_readdirplus(const SessionConfig *config)
+{
+    return config->readdirplus && config->cache != PT_CACHE_NEVER;
+}
+
+/* With cache=always the guest's pages are right by decree. */
+static bool when_not_always(const SessionConfig *config)
+{
+    return config->cache != PT_CACHE_ALWAYS;
+}
+
+static bool when_cache_always(const SessionConfig *config)
+{
+    return config->cache == PT_CACHE_ALWAYS;
+}
+
+static bool when_submounts(const SessionConfig *config)
+{
+    return config->announce_submounts;
+}
+
+static bool when_writeback(const SessionConfig *config)
+{
+    return config->writeback;
+}
+
+static bool when_killpriv(const SessionConfig *config)
+{
+    return config->killpriv_v2;
+}
+
+static bool when_allow_mmap(const SessionConfig *config)
+{
+    return config->allow_mmap;
+}
+
+/* A capability sets nothing in SessionAgreed. */
+#define NOTHING SIZE_MAX
+#define AGREED(member) offsetof(SessionAgreed, member)
+
+/*
+ * The capabilities that are ever agreed. Not here, on purpose: remote locks and ACLs
+ * (they come with their operations), SPLICE (no device), EXPORT_SUPPORT ("." and ".." are
+ * not looked up), HAS_IOCTL_DIR, NO_OPEN(DIR)_SUPPORT, HAS_EXPIRE_ONLY and HAS_RESEND
+ * (the guest tells, nothing is answered), EXPLICIT_INVAL_DATA (there are no
+ * notifications), REQUEST_TIMEOUT (it frees requests that the device still owns).
+ */
+static const struct Capability {
+    uint64_t flag;
+    bool (*is_offered)(const SessionConfig *config);
+    size_t sets; /* offset of a bool in SessionAgreed, or NOTHING */
+} capabilities[] = {
+    {FUSE_ASYNC_READ, when_always, NOTHING},
+    {FUSE_ATOMIC_O_TRUNC, when_always, NOTHING},
+    {FUSE_BIG_WRITES, when_always, NOTHING},
+    {FUSE_AUTO_INVAL_DATA, when_not_always, NOTHING},
+    {FUSE_DO_READDIRPLUS, when_readdirplus, NOTHING},
+    {FUSE_READDIRPLUS_AUTO, when_readdirplus, NOTHING},
+    {FUSE_ASYNC_DIO, when_always, NOTHING},
+    {FUSE_WRITEBACK_CACHE, when_writeback, AGREED(writeback)},
+    {FUSE_PARALLEL_DIROPS, when_always, NOTHING},
+    {FUSE_MAX_PAGES, when_always, NOTHING},
+    {FUSE_CACHE_SYMLINKS, when_cache_always, NOTHING},
+    {FUSE_SUBMOUNTS, when_submounts, AGREED(submounts)},
+    {FUSE_HANDLE_KILLPRIV_V2, when_killpriv, NOTHING},
+    {FUSE_INIT_EXT, when_always, NOTHING},
+    {FUSE_CREATE_SUPP_GROUP, when_always, AGREED(supp_groups)},
+    {FUSE_DIRECT_IO_ALLOW_MMAP, when_allow_mmap, NOTHING},
+    {FUSE_NO_EXPORT_SUPPORT, when_always, NOTHING},
+};
+
+uint64_t session_agree(Session *session, uint64_t offered)
+{
+    SessionAgreed agreed = {0};
+    uint64_t flags = 0;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(capabilities); i++) {
+        const struct Capability *capability = &capabilities[i];
+        if ((offered & capability->flag) != 0 &&
+            capability->is_offered(&session->config)) {
+            flags |= capability->flag;
+            if (capability->sets != NOTHING) {
+                *(bool *)((char *)&agreed + capability->sets) = true;
+            }
+        }
+    }
+    pt_fs_reset(session->fs);
+    pt_fs_agree(session->fs, &(PtAgreed){.writeback = agreed.writeback,
+                                         .supp_groups = agreed.supp_groups});
+    session->agreed = agreed;
+    atomic_store_explicit(&session->initialised, true, memory_order_release);
+    return flags;
+}
+
+void session_end(Session *session)
+{
+    atomic_store_explicit(&session->initialised, false, memory_order_release);
+    session->agreed = (SessionAgreed){0};
+    pt_fs_reset(session->fs);
+}
+
+Session *session_new(const SessionConfig *config, PtFs *fs)
+{
+    Session *session = aligned_alloc(GATE_LINE, sizeof(*session));
+
+    if (session == NULL) {
+        return NULL;
+    }
+    memset(session, 0, sizeof(*session));
+    gate_init(&session->gate);
+    pthread_mutex_init(&session->lock, NULL);
+    session->config = *config;
+    session->fs = fs;
+    return session;
+}
+
+void session_free(Session *session)
+{
+    if (session != NULL) {
+        pthread_mutex_destroy(&session->lock);
+        gate_clear(&session->gate);
+        free(session);
+    }
+}
+
+void session_reset(Session *session)
+{
+    gate_enter_alone(&session->gate);
+    session_end(session);
+    gate_leave_alone(&session->gate);
+}
+
+void session_join(Session *session, SessionMember *member)
+{
+    pthread_mutex_lock(&session->lock);
+    member->next = session->members;
+    session->members = member;
+    pthread_mutex_unlock(&session->lock);
+    gate_add(&session->gate, &member->slot);
+}
+
+static void add_member(SessionStats *sum, const SessionMember *member)
+{
+    sum->requests += atomic_load_explicit(&member->requests, memory_order_relaxed);
+    sum->errors += atomic_load_explicit(&member->errors, memory_order_relaxed);
+    sum->malformed += atomic_load_explicit(&member->malformed, memory_order_relaxed);
+}
+
+void session_leave(Session *session, SessionMember *member)
+{
+    gate_remove(&session->gate, &member->slot);
+    pthread_mutex_lock(&session->lock);
+    for (SessionMember **at = &session->members; *at != NULL; at = &(*at)->next) {
+        if (*at == member) {
+            *at = member->next;
+            add_member(&session->gone, member);
+            break;
+        }
+    }
+    pthread_mutex_unlock(&session->lock);
+}
+
+void session_stats(Session *session, SessionStats *ret_stats)
+{
+    pthread_mutex_lock(&session->lock);
+    *ret_stats = session->gone;
+    for (const SessionMember *member = session->members; member != NULL;
+         member = member->next) {
+        add_member(ret_stats, member);
+    }
+    pthread_mutex_unlock(&session->lock);
+}
