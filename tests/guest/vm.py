@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Linux guest under QEMU: boots in a few seconds, runs shell scripts on the share
+that a daemon serves, and lets the test pull the levers of a VMM.
+"""
+
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections import namedtuple
+
+from guest import initramfs, kernel
+
+QEMU = 'qemu-system-x86_64'
+TAG = 'kataShared'
+BOOT_SECONDS = 60  # of which a machine with two idle cores needs three
+
+Result = namedtuple('Result', 'status output')
+
+
+class GuestError(Exception):
+    """The guest did not do what it was told; the text carries its console's end."""
+
+
+def unavailable(version='6.1'):
+    """Why no guest can run here, or None."""
+    if shutil.which(QEMU) is None:
+        return f'no {QEMU} here'
+    try:
+        initramfs.path_of(kernel.folder_of(version))
+    except kernel.Unavailable as why:
+        return str(why)
+    return None
+
+
+class _Channel:
+    """A listening socket that QEMU connects to, read by lines and counts with a time
+    limit.
+    """
+
+    def __init__(self, path):
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(1)
+        self.stream = None
+        self.pending = b''
+
+    def close(self):
+        for sock in (self.stream, self.listener):
+            if sock is not None:
+                sock.close()
+
+    def _fill(self, deadline, alive):
+        """Read once; raises GuestError through `alive` when nothing can come any more."""
+        sock = self.stream or self.listener
+        while not select.select([sock], [], [], 0.2)[0]:
+            alive()
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        if self.stream is None:
+            self.stream = self.listener.accept()[0]
+            return
+        data = self.stream.recv(1 << 16)
+        if not data:
+            alive()
+            raise GuestError('QEMU closed a channel')
+        self.pending += data
+
+    def send(self, data):
+        self.stream.sendall(data)
+
+    def connect(self, deadline, alive):
+        while self.stream is None:
+            self._fill(deadline, alive)
+
+    def line(self, deadline, alive):
+        while b'\n' not in self.pending:
+            self._fill(deadline, alive)
+        line, self.pending = self.pending.split(b'\n', 1)
+        return line.decode(errors='replace')
+
+    def exactly(self, count, deadline, alive):
+        while len(self.pending) < count:
+            self._fill(deadline, alive)
+        data, self.pending = self.pending[:count], self.pending[count:]
+        return data
+
+
+def _after(seconds):
+    return time.monotonic() + seconds
+
+
+class Guest:
+    """One virtual machine with one vhost-user-fs device, as Kata makes it. Use as a
+    context manager: leaving it kills QEMU.
+
+    Pass mount=False to boot without mounting the share on /share.
+    """
+
+    def __init__(self, socket_path, version='6.1', cpus=1, memory_mib=512, queues=1,
+                 mount=True):
+        self.socket_path = socket_path
+        self.shape = {'cpus': cpus, 'memory': memory_mib, 'queues': queues}
+        self.folder = tempfile.mkdtemp(prefix='vfs-vm-')
+        self.process = None
+        self.mount_status = None
+        self.last_id = 0
+        self.control = _Channel(f'{self.folder}/control')
+        self.monitor = _Channel(f'{self.folder}/monitor')
+        folder = kernel.folder_of(version)
+        self.files = (f'{folder}/kernel', initramfs.path_of(folder))
+        self.share = f'share={TAG}' if mount else ''
+
+    def __enter__(self):
+        try:
+            self._start()
+            self.wait_boot()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _command(self):
+        shape, image = self.shape, self.files
+        # Several vCPU threads can corrupt guests newer than 6.1 under QEMU 7.2's TCG.
+        tcg = 'tcg,thread=single' if shape['cpus'] > 1 else 'tcg'
+        queues = f',num-request-queues={shape["queues"]}' if shape['queues'] > 1 else ''
+        return [
+            # The guest ends with the test that started it, however that ends.
+            'setpriv', '--pdeathsig', 'KILL', QEMU, '-accel', tcg, '-M', 'q35',
+            '-nodefaults', '-no-user-config', '-display', 'none',
+            '-smp', str(shape['cpus']), '-m', f'{shape["memory"]}M,slots=4,maxmem=4G',
+            '-object', f'memory-backend-memfd,id=mem,size={shape["memory"]}M,share=on',
+            '-numa', 'node,memdev=mem',
+            '-chardev', f'socket,id=char-fs,path={self.socket_path}',
+            '-device',
+            f'vhost-user-fs-pci,chardev=char-fs,tag={TAG},queue-size=1024{queues}',
+            '-device', 'virtio-serial-pci',
+            '-chardev', f'socket,id=control,path={self.folder}/control',
+            '-device', 'virtserialport,chardev=control,name=guest.control',
+            '-chardev', f'socket,id=monitor,path={self.folder}/monitor',
+            '-mon', 'chardev=monitor,mode=control',
+            '-serial', f'file:{self.folder}/console',
+            '-kernel', image[0], '-initrd', image[1],
+            '-append',
+            f'console=ttyS0 quiet panic=0 memhp_default_state=online {self.share}',
+        ]
+
+    def _start(self):
+        with open(f'{self.folder}/qemu.log', 'wb') as log:
+            self.process = subprocess.Popen(
+                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = _after(BOOT_SECONDS)
+        try:
+            self.control.connect(deadline, self._alive)
+            self.monitor.connect(deadline, self._alive)
+            self.monitor.line(deadline, self._alive)
+        except TimeoutError:
+            raise self._error('QEMU did not start') from None
+        self.qmp('qmp_capabilities')
+
+    def _read(self, name, limit=4000):
+        try:
+            with open(f'{self.folder}/{name}', 'rb') as file:
+                return file.read()[-limit:].decode(errors='replace')
+        except OSError:
+            return ''
+
+    def console(self):
+        """What the guest's kernel printed."""
+        return self._read('console', 100000)
+
+    def _error(self, what):
+        return GuestError(f'{what}\n--- qemu\n{self._read("qemu.log")}'
+                          f'--- console\n{self._read("console")}')
+
+    def _alive(self):
+        if self.process.poll() is not None:
+            raise self._error(f'QEMU ended with status {self.process.returncode}')
+        if 'Kernel panic' in self._read('console'):
+            raise self._error('the guest panicked')
+
+    def wait_boot(self, timeout=BOOT_SECONDS):
+        """Until the guest is up (again). What an earlier life of it was still sending is
+        dropped.
+        """
+        deadline = _after(timeout)
+        try:
+            while True:
+                words = self.control.line(deadline, self._alive).split()
+                if len(words) == 2 and words[0].endswith('BOOT'):
+                    self.mount_status = int(words[1])
+                    return
+        except TimeoutError:
+            raise self._error('the guest did not boot') from None
+
+    def run(self, script, timeout=60):
+        """Run a shell script, in /tmp; Result(status, output as text)."""
+        return self.wait(self.start(script), timeout)
+
+    def check(self, script, timeout=60):
+        """Run a script that must succeed, stopping at its first error; its output."""
+        result = self.run('set -e\n' + script, timeout)
+        if result.status != 0:
+            raise self._error(f'status {result.status} from\n{script}\n--- output\n'
+                              f'{result.output}')
+        return result.output
+
+    def start(self, script):
+        """Hand over a script without waiting for it; its id, for wait()."""
+        data = script.encode()
+        self.last_id += 1
+        self.control.send(f'RUN {self.last_id} {len(data)}\n'.encode() + data)
+        return self.last_id
+
+    def wait(self, script_id, timeout=60):
+        deadline = _after(timeout)
+        try:
+            while True:
+                words = self.control.line(deadline, self._alive).split()
+                if words[:2] == ['DONE', str(script_id)]:
+                    data = self.control.exactly(int(words[3]), deadline, self._alive)
+                    return Result(int(words[2]), data.decode(errors='replace'))
+                if words[:1] == ['BOOT']:
+                    raise self._error('the guest rebooted instead')
+        except TimeoutError:
+            raise self._error(f'no answer from the guest in {timeout} s') from None
+
+    def qmp(self, command, **arguments):
+        """One QMP command; its result. Raises GuestError for an error."""
+        request = {'execute': command, 'arguments': arguments}
+        self.monitor.send(json.dumps(request).encode())
+        deadline = _after(30)
+        try:
+            while True:
+                answer = json.loads(self.monitor.line(deadline, self._alive))
+                if 'return' in answer:
+                    return answer['return']
+                if 'error' in answer:
+                    raise self._error(f'{command}: {answer["error"]}')
+        except TimeoutError:
+            raise self._error(f'{command}: no answer') from None
+
+    def reset(self):
+        """The reset button: the guest boots again, with no warning to its kernel."""
+        self.qmp('system_reset')
+        self.wait_boot()
+
+    def add_memory(self, name, mib=128):
+        """Plug in a DIMM that the VMM shares with the daemon like the rest."""
+        self.qmp('object-add', **{'qom-type': 'memory-backend-memfd', 'id': f'mem-{name}',
+                                  'size': mib << 20, 'share': True})
+        self.qmp('device_add', driver='pc-dimm', id=name, memdev=f'mem-{name}')
+
+    def kill(self):
+        """End QEMU at once, as if the VMM had crashed."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def close(self):
+        self.kill()
+        self.control.close()
+        self.monitor.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
