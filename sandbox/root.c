@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the process sees as the file system: the share, and nothing else. Nothing is made
+ * on the host for it, neither a directory nor a mount.
+ *
+ * A plain directory descriptor opened on the old root would lead back to the host's files
+ * through "..", whatever the root is now. So what is kept is cloned first: a clone that
+ * is attached nowhere ends at its own root.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "sandbox/internal.h"
+#include "virtiofsd/autofd.h"
+#include "virtiofsd/log.h"
+
+#define OWN_DESCRIPTORS "/proc/self/fd"
+#define PATH_DIR_FLAGS (O_PATH | O_DIRECTORY | O_CLOEXEC)
+#define CLONE_FLAGS (OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+
+static bool fail_share(GError **error, const char *shared_dir)
+{
+    int code = errno;
+    g_autofree char *what = g_strdup_printf("cannot open the share %s", shared_dir);
+
+    return sandbox_fail(error, code, what, NULL);
+}
+
+static bool open_plain(const char *path, AutoFd *ret_fd)
+{
+    *ret_fd = open(path, PATH_DIR_FLAGS);
+    return *ret_fd >= 0;
+}
+
+/* The share with all that is mounted in it, as slaves of the same mounts as the original.
+ */
+static bool clone_share(const char *shared_dir, AutoFd *ret_target, AutoFd *ret_tree,
+                        GError **error)
+{
+    if (!open_plain(shared_dir, ret_target)) {
+        return fail_share(error, shared_dir);
+    }
+    *ret_tree = open_tree(*ret_target, "", CLONE_FLAGS | AT_EMPTY_PATH | AT_RECURSIVE);
+    if (*ret_tree < 0) {
+        return sandbox_fail(error, errno, "cannot clone the share's mounts",
+                            "run as root with CAP_SYS_ADMIN, or use --sandbox=none");
+    }
+    return true;
+}
+
+/* The guest decides what lies in the share: nothing there is a device, runs, or gives
+ * privileges, here. What the host mounts later brings its own flags. */
+static bool harden_share(int tree_fd, GError **error)
+{
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID |
+                                                MOUNT_ATTR_NOEXEC};
+
+    if (mount_setattr(tree_fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes,
+                      sizeof(attributes)) == 0) {
+        return true;
+    }
+    if (errno != ENOSYS) {
+        return sandbox_fail(error, errno, "cannot make the share nodev, nosuid, noexec",
+                            NULL);
+    }
+    log_debug("the share is not nodev, nosuid, noexec: that takes Linux 5.12");
+    return true;
+}
+
+/* Make @tree_fd the root and let go of the old one, with everything below it. */
+static bool pivot(int tree_fd, GError **error)
+{
+    g_auto(AutoFd) old_root = -1;
+
+    if (!open_plain("/", &old_root)) {
+        return sandbox_fail(error, errno, "cannot open the root directory", NULL);
+    }
+    if (fchdir(tree_fd) < 0 || syscall(SYS_pivot_root, ".", ".") < 0) {
+        return sandbox_fail(error, errno, "cannot make the share the root directory",
+                            "on a host that runs from its initramfs,"
+                            " use --sandbox=chroot");
+    }
+    /* From here on every path leads into the share. The old root is mounted over the new
+     * one; slaves all, so that unmounting reaches nobody else. */
+    if (fchdir(old_root) < 0 || mount(NULL, ".", NULL, MS_SLAVE | MS_REC, NULL) < 0 ||
+        umount2(".", MNT_DETACH) < 0 || fchdir(tree_fd) < 0) {
+        return sandbox_fail(error, errno, "cannot let go of the host's root directory",
+                            NULL);
+    }
+    return true;
+}
+
+bool sandbox_root_pivot(const char *shared_dir, SandboxView *ret_view, GError **error)
+{
+    g_auto(AutoFd) procfd = open_tree(AT_FDCWD, OWN_DESCRIPTORS, CLONE_FLAGS);
+    g_auto(AutoFd) target = -1;
+    g_auto(AutoFd) tree = -1;
+
+    if (procfd < 0) {
+        return sandbox_fail(error, errno, "cannot clone " OWN_DESCRIPTORS,
+                            "/proc must be mounted");
+    }
+    if (!clone_share(shared_dir, &target, &tree, error) || !harden_share(tree, error)) {
+        return false;
+    }
+    if (move_mount(tree, "", target, "",
+                   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0) {
+        return sandbox_fail(error, errno, "cannot mount the share's clone", NULL);
+    }
+    autofd_clear(&target);
+    if (!pivot(tree, error)) {
+        return false;
+    }
+    ret_view->root_fd = autofd_steal(&tree);
+    ret_view->procfd = autofd_steal(&procfd);
+    return true;
+}
+
+/* Where mounts may not be made, the plain directory must do. */
+static bool open_procfd_chroot(AutoFd *ret_fd, GError **error)
+{
+    *ret_fd = open_tree(AT_FDCWD, OWN_DESCRIPTORS, CLONE_FLAGS);
+    if (*ret_fd < 0 && (errno == EPERM || errno == ENOSYS)) {
+        log_warn(
+            "without CAP_SYS_ADMIN --sandbox=chroot keeps a way to the host's /proc");
+        (void)open_plain(OWN_DESCRIPTORS, ret_fd); /* the result is looked at below */
+    }
+    if (*ret_fd < 0) {
+        return sandbox_fail(error, errno, "cannot open " OWN_DESCRIPTORS,
+                            "/proc must be mounted");
+    }
+    return true;
+}
+
+bool sandbox_root_chroot(const char *shared_dir, SandboxView *ret_view, GError **error)
+{
+    g_auto(AutoFd) procfd = -1;
+    g_auto(AutoFd) root = -1;
+
+    if (!open_procfd_chroot(&procfd, error)) {
+        return false;
+    }
+    if (!open_plain(shared_dir, &root)) {
+        return fail_share(error, shared_dir);
+    }
+    if (fchdir(root) < 0 || chroot(".") < 0) {
+        return sandbox_fail(error, errno, "cannot make the share the root directory",
+                            "run as root with CAP_SYS_CHROOT, or use --sandbox=none");
+    }
+    ret_view->root_fd = autofd_steal(&root);
+    ret_view->procfd = autofd_steal(&procfd);
+    return true;
+}
+
+bool sandbox_root_none(const char *shared_dir, SandboxView *ret_view, GError **error)
+{
+    g_auto(AutoFd) procfd = -1;
+    g_auto(AutoFd) root = -1;
+
+    if (!open_plain(OWN_DESCRIPTORS, &procfd)) {
+        return sandbox_fail(error, errno, "cannot open " OWN_DESCRIPTORS,
+                            "/proc must be mounted");
+    }
+    if (!open_plain(shared_dir, &root)) {
+        return fail_share(error, shared_dir);
+    }
+    ret_view->root_fd = autofd_steal(&root);
+    ret_view->procfd = autofd_steal(&procfd);
+    return true;
+}

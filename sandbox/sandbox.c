@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ * ===================
+ *
+ * The guest is the attacker. If it takes over the process, it must find a process that
+ * sees the share and nothing else, has no network, can start nothing, and has only the
+ * privileges that serving files takes. The stages, in order; each relies on the ones
+ * before:
+ *
+ *  scrub (sandbox_scrub, first of all in main)
+ *      Must: close what was inherited, clear the environment, no core files.
+ *      Not yet: anything that can fail; no option has been parsed.
+ *
+ *  [ main parses options, opens the log and the socket: the last paths of the host ]
+ *
+ *  1. checks     One thread, and a share that is a directory: mistakes are told before
+ *                anything has changed.
+ *  2. limits     Descriptors. Raising the hard limit takes a capability: before 6. Reads
+ *                /proc: before 4.
+ *  3. groups     Supplementary groups go, and all ids become 0. Not yet capabilities:
+ * this takes CAP_SETGID.
+ *  4. namespaces Mount, network, IPC and UTS. Mounts are slaves of the host's, all of
+ *                them, before the first one is moved.
+ *  5. root       Clone what is kept (the directory of our own descriptors, the share with
+ *                its mounts), then pivot. Must leave no descriptor that is not a clone.
+ *                Not yet capabilities: mounting takes CAP_SYS_ADMIN.
+ *                FROM HERE ON NO LIBRARY MAY OPEN A PATH: the guest can put a file there,
+ *                as configuration or as code. So no locale, no NSS, no charset
+ *                conversion, no thread cancellation; error texts are the kernel's
+ *                names by strerrordesc_np().
+ *  6. privileges Capabilities, no_new_privs, not dumpable. All of stages 3 to 6 hold for
+ *                the calling thread only, and are inherited by the threads it makes:
+ *                hence one thread. /proc is out of reach by path; the cloned directory
+ *                of descriptors still works, because a process may always look at itself.
+ *
+ *  [ main opens the file system and makes all threads ]
+ *
+ *  7. seal       (sandbox_seal) The system-call filter, put on all threads at once. It
+ *                refuses clone, execve, new namespaces and executable memory, and
+ *                answers open and openat as if no file existed: our own opens are
+ *                openat2. Must come last: the threads and their preparation need calls
+ *                that it refuses.
+ *
+ *  [ readiness, the first byte from the VMM ]
+ *
+ * --sandbox=chroot leaves out 4 and, instead of pivoting, changes the root. With
+ * --sandbox=none there is neither 4 nor a new root, and the process stays dumpable so
+ * that a debugger or a sanitizer can look at it. Only root goes through 3 and drops
+ * capabilities in 6: an ordinary user has none.
+ */
+#include "sandbox/sandbox.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sandbox/internal.h"
+#include "virtiofsd/autofd.h"
+
+#if defined(__SANITIZE_THREAD__)
+#define HAS_TOOL_THREAD 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HAS_TOOL_THREAD 1
+#endif
+#endif
+#ifndef HAS_TOOL_THREAD
+#define HAS_TOOL_THREAD 0
+#endif
+
+bool sandbox_fail(GError **error, int code, const char *what, const char *mend)
+{
+    g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(code), "%s: %s%s%s",
+                what, strerrordesc_np(code), mend != NULL ? "; " : "",
+                mend != NULL ? mend : "");
+    return false;
+}
+
+/* ---- 1. checks --------------------------------------------------------------------- */
+
+static bool check_one_thread(GError **error)
+{
+    unsigned int n_threads = 0;
+    DIR *dir = opendir("/proc/self/task");
+
+    if (dir == NULL) {
+        return sandbox_fail(error, errno, "cannot count our threads in /proc/self/task",
+                            "/proc must be mounted");
+    }
+    for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        n_threads += entry->d_name[0] != '.' ? 1 : 0;
+    }
+    (void)closedir(dir); /* only read from */
+    /* ThreadSanitizer has a thread of its own. */
+    if (n_threads != 1 + HAS_TOOL_THREAD && n_threads != 1) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
+                    "the sandbox is entered with %u threads: all but one would stay out",
+                    n_threads);
+        return false;
+    }
+    return true;
+}
+
+static bool check_share(const char *shared_dir, GError **error)
+{
+    struct stat st;
+
+    if (stat(shared_dir, &st) < 0) {
+        int code = errno;
+        g_autofree char *what = g_strdup_printf("cannot find the share %s", shared_dir);
+        return sandbox_fail(error, code, what, "--shared-dir names a directory");
+    }
+    if (S_ISREG(st.st_mode)) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOTDIR,
+                    "the share %s is a file: sharing a single file comes in a later"
+                    " version; share its directory",
+                    shared_dir);
+        return false;
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOTDIR,
+                    "the share %s is not a directory", shared_dir);
+        return false;
+    }
+    return true;
+}
+
+static bool check_user(SandboxMode mode, GError **error)
+{
+    if (mode == SANDBOX_NONE || geteuid() == 0) {
+        return true;
+    }
+    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_PERM, "%s",
+                mode == SANDBOX_NAMESPACE
+                    ? "--sandbox=namespace as an ordinary user comes in a later version;"
+                      " run as root, or use --sandbox=none"
+                    : "--sandbox=chroot needs root; run as root, or use --sandbox=none");
+    return false;
+}
+
+/* ---- 3. groups and ids ------------------------------------------------------------- */
+
+static bool become_plain_root(GError **error)
+{
+    if (!sandbox_drop_groups(error)) {
+        return false;
+    }
+    if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0) {
+        return sandbox_fail(error, errno, "cannot become user and group 0",
+                            "start with CAP_SETUID and CAP_SETGID");
+    }
+    return true;
+}
+
+/* ---- 4. and 5. --------------------------------------------------------------------- */
+
+static bool change_root(const SandboxConfig *config, SandboxView *ret_view,
+                        GError **error)
+{
+    switch (config->mode) {
+    case SANDBOX_NAMESPACE:
+        return sandbox_unshare(error) &&
+               sandbox_root_pivot(config->shared_dir, ret_view, error);
+    case SANDBOX_CHROOT:
+        return sandbox_root_chroot(config->shared_dir, ret_view, error);
+    case SANDBOX_NONE:
+        return sandbox_root_none(config->shared_dir, ret_view, error);
+    }
+    g_assert_not_reached();
+}
+
+/* ---- 6. privileges ----------------------------------------------------------------- */
+
+static bool drop_privileges(const SandboxConfig *config, GError **error)
+{
+    if (geteuid() == 0 && !sandbox_drop_caps(config->modcaps, error)) {
+        return false;
+    }
+    if (!sandbox_no_new_privs(error)) {
+        return false;
+    }
+    /* Nobody attaches to us, not even a process with the user id that a thread borrows,
+     * and nothing dumps the guest's memory, not even a core_pattern pipe, which the core
+     * limit does not stop. */
+    if (config->mode != SANDBOX_NONE && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) {
+        return sandbox_fail(error, errno, "cannot become undumpable", NULL);
+    }
+    return true;
+}
+
+bool sandbox_enter(const SandboxConfig *config, SandboxView *ret_view, GError **error)
+{
+    SandboxView view = {.root_fd = -1, .procfd = -1};
+
+    if (!check_user(config->mode, error) || !check_one_thread(error) ||
+        !sandbox_check_modcaps(config->modcaps, error) ||
+        !check_share(config->shared_dir, error) ||
+        !sandbox_limit_files(config->rlimit_nofile, &view.descriptors, error)) {
+        return false;
+    }
+    if (geteuid() == 0 && !become_plain_root(error)) {
+        return false;
+    }
+    g_auto(AutoFd) root_fd = -1;
+    g_auto(AutoFd) procfd = -1;
+    if (!change_root(config, &view, error)) {
+        return false;
+    }
+    root_fd = view.root_fd;
+    procfd = view.procfd;
+    if (!drop_privileges(config, error)) {
+        return false;
+    }
+    *ret_view = view;
+    (void)autofd_steal(&root_fd); /* now in the view */
+    (void)autofd_steal(&procfd);
+    return true;
+}
