@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <syslog.h>
 #include <time.h>
@@ -332,8 +334,9 @@ static Sink open_stderr(void)
     if (!S_ISFIFO(status.st_mode) && isatty(STDERR_FILENO) != 1) {
         return SINK_WRITE;
     }
+    const struct open_how how = {.flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC};
     g_auto(AutoFd) fd =
-        open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        (int)syscall(SYS_openat2, AT_FDCWD, "/proc/self/fd/2", &how, sizeof(how));
     if (fd < 0 || dup2(fd, STDERR_FILENO) < 0) {
         return SINK_POLL;
     }
