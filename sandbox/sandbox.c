@@ -39,8 +39,8 @@
  *  7. seal       (sandbox_seal) The system-call filter, put on all threads at once. It
  *                refuses clone, execve, new namespaces and executable memory, and
  *                answers open and openat as if no file existed: our own opens are
- *                openat2. Must come last: the threads and their preparation need calls
- *                that it refuses.
+ *                openat2. Must come last: threads need calls that it refuses, to be
+ *                made and as the first thing that they do, so all must have begun.
  *
  *  [ readiness, the first byte from the VMM ]
  *
