@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "virtiofsd/vhost/ring.h"
+#include "virtiofsd/vhost/status.h"
 
 /*
  * The VMM's half of a vhost-user back-end: one connection, its features, memory and
@@ -18,7 +19,8 @@ typedef struct VuDevice VuDevice;
 /**
  * struct VuQueueHandler - who serves the queues; given by server.c.
  *
- * Called on the control thread.
+ * Called on the control thread, from vu_device_handle() and vu_device_disconnect(). Each
+ * start is followed by one stop of that queue before the next start.
  */
 typedef struct VuQueueHandler {
     void *opaque;
@@ -27,7 +29,7 @@ typedef struct VuQueueHandler {
     void (*start)(void *opaque, unsigned int queue, int kick_fd);
     /* Forget the kick descriptor. Requests in flight may still be running. */
     void (*stop)(void *opaque, unsigned int queue);
-    /* Look at the ring: it was enabled or resumed. */
+    /* Look at the ring: it was enabled or resumed. Only between start and stop. */
     void (*wake)(void *opaque, unsigned int queue);
     /* RESET_DEVICE: all rings are stopped and idle; forget the guest's session. */
     void (*reset)(void *opaque);
@@ -41,32 +43,36 @@ typedef struct VuDeviceConfig {
     VuQueueHandler handler;
 } VuDeviceConfig;
 
-/** enum VuStatus - what became of one message. */
-typedef enum VuStatus {
-    VU_OK,
-    VU_CLOSED,      /* the VMM closed the connection between two messages */
-    VU_BAD_PEER,    /* it broke the protocol; logged */
-    VU_INTERRUPTED, /* interrupt_fd became readable, or the VMM left, during a wait */
-} VuStatus;
-
-/** vu_device_new() - Return: a device without connection, or NULL with @error set. */
+/**
+ * vu_device_new() - make a device without connection.
+ *
+ * Also makes the process survive a VMM that truncates guest memory (see guard.h).
+ * Return: the device, or NULL with @error set.
+ */
 VuDevice *vu_device_new(const VuDeviceConfig *config, GError **error);
+
+/** vu_device_free() - the threads that pop its rings have ended, or never were. */
 void vu_device_free(VuDevice *device);
 
-/** vu_device_connect() - serve this connection from now on. Owned now. */
+/** vu_device_connect() - serve this connection from now on. Owned now. There is none
+ * yet, or vu_device_disconnect() ended the one before and returned true. */
 void vu_device_connect_take(VuDevice *device, int connection_fd_take);
 
 /** vu_device_fd() - Return: the descriptor to poll for input, or -1. */
 int vu_device_fd(const VuDevice *device);
 
-/** vu_device_handle() - read, obey and answer one message; blocks until it is complete.
+/**
+ * vu_device_handle() - read, obey and answer one message; blocks until it is complete.
+ *
+ * Return: VU_OK; or anything else, after which the connection is to be ended by
+ * vu_device_disconnect().
  */
 VuStatus vu_device_handle(VuDevice *device);
 
 /**
  * vu_device_disconnect() - stop all rings, wait for their requests, drop rings' settings,
  * memory and connection.
- * @timeout_ms: how long to wait for requests in flight.
+ * @timeout_ms: how long to wait for requests in flight; negative: without end.
  *
  * Return: true if all were done in time; if not, memory they use is left mapped.
  */

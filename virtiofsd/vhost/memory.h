@@ -38,10 +38,13 @@ void vu_memory_unref(VuMemory *memory);
  * @fd_take: descriptor of the region's memory; owned now, closed once it is mapped.
  * @ret_memory: the new table, reference count 1.
  *
- * Refuses overlaps (of either address kind), wrap-around, size 0, a descriptor that is
- * smaller than the range, too many regions. The mapping is excluded from core dumps and
- * not populated.
- * Return: 0 or a negative errno. Context: the control thread only.
+ * The mapping is excluded from core dumps, not populated and not accounted. When the VMM
+ * shrinks the memory later, what is missing reads as zeros (see guard.h).
+ * Return: 0; -EINVAL for size 0 or wrap-around, a descriptor that is no regular file
+ * (memfd, tmpfs, hugetlbfs, a disk's file) or is smaller than the range, or on FUSE,
+ * where a page fault is at the mercy of whoever serves it; -EEXIST if it overlaps a
+ * region in either address space; -ENOSPC for too many regions; or mmap's errno.
+ * Context: the control thread only.
  */
 int vu_memory_add(const VuMemory *memory, const VuMemoryRange *range, int fd_take,
                   VuMemory **ret_memory);
@@ -57,11 +60,13 @@ int vu_memory_remove(const VuMemory *memory, const VuMemoryRange *range,
 /**
  * vu_memory_at_gpa() - host address of guest physical memory.
  * @length: in: bytes wanted; out: how many are contiguous there, at least 1.
+ * @hint: NULL, or where to begin to look: 0 at first, then as the last call left it.
  *
  * Return: the host address, valid while the table is referenced, or NULL if @gpa is in no
- * region. Context: any thread holding a reference.
+ * region or no byte is wanted. Context: any thread holding a reference.
  */
-void *vu_memory_at_gpa(const VuMemory *memory, uint64_t gpa, uint64_t *length);
+void *vu_memory_at_gpa(const VuMemory *memory, uint64_t gpa, uint64_t *length,
+                       size_t *hint);
 
 /** vu_memory_at_uva() - the same for an address in the VMM's own address space; all of
  * @length must lie in one region, else NULL. */

@@ -15,13 +15,13 @@
  * calls come from the control thread alone.
  *
  * The ring is the guest's memory: every index is read once, checked, and only then used.
- * A ring that breaks the rules is stopped for good (until it is set up anew), with one
- * log line; other rings go on.
+ * A ring that breaks the rules is stopped until it is started anew, with one log line and
+ * a write to its error descriptor; other rings go on.
  */
 
 /** Largest queue size accepted (Virtio 1.2, 2.7: 32768). */
 #define VU_RING_MAX_SIZE 32768
-/** Most segments of a chain after adjacent ones were merged; IOV_MAX for one direction.
+/** Most segments of a chain in each direction, after adjacent ones were merged: IOV_MAX.
  */
 #define VU_CHAIN_MAX_SEGMENTS 1024
 
@@ -51,7 +51,7 @@ VuChain *vu_chain_new(void);
 void vu_chain_free(VuChain *chain);
 
 /**
- * vu_ring_new() - a ring that is not set up.
+ * vu_ring_new() - a ring that is not set up. Return: it, or NULL when memory is short.
  * @index: for the log.
  * @idle_fd: eventfd, borrowed; written when the last request in flight ends on a ring
  * that vu_ring_stop() or vu_ring_pause() holds back.
@@ -64,8 +64,9 @@ void vu_ring_free(VuRing *ring);
  *
  * A chain that cannot be walked (address outside memory, too many segments, readable
  * after writable, bad indirect table) but whose head is sound is retired here with length
- * 0, and the next one is tried; a ring whose indices are wrong is stopped. Kicks are
- * suppressed from the first pop to the pop that finds the ring empty, unless
+ * 0, and the next one is tried; a ring whose indices are wrong is stopped. After a whole
+ * queue of bad chains the next one is given out without any segment, so that a call ends.
+ * Kicks are suppressed from the first pop to the pop that finds the ring empty, unless
  * @others_wait: then they are enabled while this request runs, so that the next one wakes
  * another worker.
  * Context: any worker.
@@ -90,28 +91,36 @@ typedef struct VuRingAddresses {
     uint64_t used;
 } VuRingAddresses;
 
-/** vu_ring_set_size() - Return: 0, -EINVAL (0, no power of two, too large), -EBUSY
- * (runs). */
+/** vu_ring_set_size() - Return: 0, -EINVAL (0, no power of two, too large; the ring then
+ * has no size), -EBUSY (runs, or has requests in flight). */
 int vu_ring_set_size(VuRing *ring, uint32_t size);
 /** vu_ring_set_base() - index of the next avail entry. Return: 0, -EINVAL or -EBUSY. */
 int vu_ring_set_base(VuRing *ring, uint32_t base);
 /** vu_ring_base() - Return: what GET_VRING_BASE answers; the ring must be idle. */
 uint16_t vu_ring_base(const VuRing *ring);
-/** vu_ring_set_addresses() - Return: 0, -EFAULT (in no region), -EINVAL (unaligned). */
+/** vu_ring_set_addresses() - Return: 0; -EINVAL (unaligned); -EFAULT (in no region; never
+ * if there is no memory at all: then they are remembered until there is); -EBUSY (runs,
+ * and with others). After -EINVAL and -EFAULT the ring has no addresses. */
 int vu_ring_set_addresses(VuRing *ring, const VuRingAddresses *addresses);
 /** vu_ring_set_features() - EVENT_IDX and INDIRECT_DESC as acknowledged. */
 void vu_ring_set_features(VuRing *ring, uint64_t features);
-/** vu_ring_set_memory() - swap the table; translates the ring's addresses anew, and stops
- * the ring if they lie in no region any more. */
+/** vu_ring_set_memory() - swap the table; translates the ring's addresses anew, and holds
+ * the ring back while they lie in no region. */
 void vu_ring_set_memory(VuRing *ring, VuMemory *memory);
-/** vu_ring_set_call() - descriptor for interrupts, owned now; -1 for none. */
-void vu_ring_set_call_take(VuRing *ring, int fd_take);
+/** vu_ring_set_call() - descriptor for interrupts, owned now; -1 for none. Return: 0 or
+ * -ENOMEM (there is none then). */
+int vu_ring_set_call_take(VuRing *ring, int fd_take);
+/** vu_ring_set_error_take() - the same for the descriptor that tells of a broken ring. */
+int vu_ring_set_error_take(VuRing *ring, int fd_take);
 
-/** vu_ring_start() - allow pops (when also enabled). Return: 0 or -EINVAL if not set up.
- */
+/** vu_ring_start() - allow pops (when also enabled). Return: 0; -EINVAL if it has no size
+ * or addresses, -EFAULT if there is memory, but not where they point. */
 int vu_ring_start(VuRing *ring);
 /** vu_ring_stop() - no more pops, until vu_ring_start(). Requests in flight go on. */
 void vu_ring_stop(VuRing *ring);
+/** vu_ring_reset() - forget size, addresses, base and enabling. It is stopped and idle.
+ */
+void vu_ring_reset(VuRing *ring);
 /** vu_ring_set_enabled() - SET_VRING_ENABLE. Requests in flight go on. */
 void vu_ring_set_enabled(VuRing *ring, bool enabled);
 /** vu_ring_pause() - hold pops back (memory is about to change); vu_ring_resume() ends
@@ -119,7 +128,7 @@ void vu_ring_set_enabled(VuRing *ring, bool enabled);
 void vu_ring_pause(VuRing *ring);
 void vu_ring_resume(VuRing *ring);
 bool vu_ring_is_started(const VuRing *ring);
-/** vu_ring_in_flight() - Return: chains popped and not yet pushed. */
+/** vu_ring_in_flight() - Return: chains popped whose push has not yet ended. */
 unsigned int vu_ring_in_flight(const VuRing *ring);
 
 #endif

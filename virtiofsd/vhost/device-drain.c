@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Holding rings back, and waiting until their requests are done. A request may take as
+ * long as the host's file system does, so the wait has no time limit; it ends early when
+ * the process is asked to end or the VMM leaves. There are no periodic wake-ups: the
+ * worker that retires the last request writes idle_fd.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <time.h>
+
+#include "virtiofsd/log.h"
+#include "virtiofsd/vhost/device-internal.h"
+
+static bool is_idle(const VuDevice *device, unsigned int queue)
+{
+    if (queue != VU_ALL_QUEUES) {
+        return vu_ring_in_flight(device->queues[queue].ring) == 0;
+    }
+    for (unsigned int i = 0; i < device->n_queues; i++) {
+        if (vu_ring_in_flight(device->queues[i].ring) > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The eventfd is emptied before the rings are looked at again, so that a write in between
+ * is not lost. */
+static void empty_idle_fd(const VuDevice *device)
+{
+    uint64_t count;
+    ssize_t got = read(device->idle_fd, &count, sizeof(count));
+
+    (void)got; /* non-blocking: fails only when it is empty already */
+}
+
+int vu_device_drain(VuDevice *device, unsigned int queue)
+{
+    struct pollfd fds[] = {
+        {.fd = device->idle_fd, .events = POLLIN},
+        {.fd = device->interrupt_fd, .events = POLLIN},
+        {.fd = device->connection, .events = POLLRDHUP},
+    };
+
+    while (!is_idle(device, queue)) {
+        if (poll(fds, G_N_ELEMENTS(fds), -1) < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            return -errno;
+        }
+        if (fds[1].revents != 0 || fds[2].revents != 0) {
+            log_warn("gave up waiting for requests in flight: %s",
+                     fds[1].revents != 0 ? "asked to end" : "the VMM has left");
+            return -EINTR;
+        }
+        empty_idle_fd(device);
+    }
+    return 0;
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+bool vu_device_drain_for(VuDevice *device, int timeout_ms)
+{
+    struct pollfd idle = {.fd = device->idle_fd, .events = POLLIN};
+    int64_t deadline = now_ms() + timeout_ms;
+
+    while (!is_idle(device, VU_ALL_QUEUES)) {
+        int64_t left = timeout_ms < 0 ? -1 : deadline - now_ms();
+        if (timeout_ms >= 0 && left <= 0) {
+            return false;
+        }
+        if (poll(&idle, 1, (int)left) < 0 && errno != EINTR) {
+            return false;
+        }
+        empty_idle_fd(device);
+    }
+    return true;
+}
+
+int vu_device_pause(VuDevice *device)
+{
+    for (unsigned int i = 0; i < device->n_queues; i++) {
+        vu_ring_pause(device->queues[i].ring);
+    }
+    return vu_device_drain(device, VU_ALL_QUEUES);
+}
+
+void vu_device_wake_started(VuDevice *device)
+{
+    for (unsigned int i = 0; i < device->n_queues; i++) {
+        if (vu_ring_is_started(device->queues[i].ring)) {
+            device->handler.wake(device->handler.opaque, i);
+        }
+    }
+}
+
+void vu_device_resume(VuDevice *device)
+{
+    for (unsigned int i = 0; i < device->n_queues; i++) {
+        vu_ring_resume(device->queues[i].ring);
+    }
+    vu_device_wake_started(device);
+}
+
+void vu_device_stop_queue(VuDevice *device, unsigned int queue)
+{
+    VuQueue *q = &device->queues[queue];
+
+    if (vu_ring_is_started(q->ring)) {
+        vu_ring_stop(q->ring);
+        device->handler.stop(device->handler.opaque, queue);
+    }
+    autofd_clear(&q->kick_fd);
+}
+
+void vu_device_use_memory_take(VuDevice *device, VuMemory *memory_take)
+{
+    for (unsigned int i = 0; i < device->n_queues; i++) {
+        vu_ring_set_memory(device->queues[i].ring, memory_take);
+    }
+    vu_memory_unref(device->memory);
+    device->memory = memory_take;
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VIRTIOFSD_VHOST_DEVICE_INTERNAL_H
+#define VIRTIOFSD_VHOST_DEVICE_INTERNAL_H
+
+#include <limits.h>
+#include <stdint.h>
+
+#include "virtiofsd/autofd.h"
+#include "virtiofsd/vhost/backend.h"
+#include "virtiofsd/vhost/device.h"
+#include "virtiofsd/vhost/message.h"
+
+/*
+ * What the files of the device share: its state, and the functions of its request table.
+ * Control thread only.
+ */
+
+typedef struct VuQueue {
+    VuRing *ring;
+    AutoFd kick_fd; /* lent to the handler while the ring is started; -1: none */
+} VuQueue;
+
+struct VuDevice {
+    unsigned int n_queues;
+    int interrupt_fd; /* borrowed */
+    VuQueueHandler handler;
+    bool has_tag;
+    struct vu_fs_config config; /* as the guest sees it */
+
+    AutoFd connection;
+    AutoFd idle_fd; /* eventfd: a ring that is held back became idle */
+    VuBackend backend;
+    uint64_t protocol_features; /* acknowledged */
+    bool told_unshared;
+    VuMemory *memory; /* as given to all rings */
+    VuQueue *queues;
+};
+
+/* ---- device-drain.c: holding rings back ----------------------------------------------
+ */
+
+/** VU_ALL_QUEUES - for vu_device_drain(). */
+#define VU_ALL_QUEUES UINT_MAX
+
+/**
+ * vu_device_drain() - wait for the requests in flight of @queue, which is held back.
+ *
+ * Return: 0; -EINTR if interrupt_fd became readable or the VMM left.
+ */
+int vu_device_drain(VuDevice *device, unsigned int queue);
+
+/** vu_device_drain_for() - the same for all queues, with a time limit and undisturbed.
+ * Return: whether all are idle. */
+bool vu_device_drain_for(VuDevice *device, int timeout_ms);
+
+/** vu_device_pause() - hold all rings back and drain. Return: 0 or -EINTR. */
+int vu_device_pause(VuDevice *device);
+
+/** vu_device_resume() - end it, and have the started ones looked at. */
+void vu_device_resume(VuDevice *device);
+
+/** vu_device_stop_queue() - stop a ring, and take its kick descriptor back. */
+void vu_device_stop_queue(VuDevice *device, unsigned int queue);
+
+/** vu_device_wake_started() - have all started rings looked at. */
+void vu_device_wake_started(VuDevice *device);
+
+/** vu_device_use_memory_take() - give this table to all rings. */
+void vu_device_use_memory_take(VuDevice *device, VuMemory *memory_take);
+
+/* ---- the request table's functions ---------------------------------------------------
+ *
+ * The message has the row's size and descriptors, and its queue index is sound. A
+ * function that owns its reply leaves it in the message.
+ *
+ * Return: 0; -EPROTO if the message breaks the protocol; -EINTR if a wait was given up;
+ * any other negative errno if it is sound but could not be obeyed.
+ */
+
+/* device-config.c */
+int vu_on_get_features(VuDevice *device, VuMessage *message);
+int vu_on_set_features(VuDevice *device, VuMessage *message);
+int vu_on_owner(VuDevice *device, VuMessage *message);
+int vu_on_get_protocol_features(VuDevice *device, VuMessage *message);
+int vu_on_set_protocol_features(VuDevice *device, VuMessage *message);
+int vu_on_get_queue_num(VuDevice *device, VuMessage *message);
+int vu_on_set_backend_req_fd(VuDevice *device, VuMessage *message);
+int vu_on_get_config(VuDevice *device, VuMessage *message);
+int vu_on_set_config(VuDevice *device, VuMessage *message);
+int vu_on_reset_device(VuDevice *device, VuMessage *message);
+
+/* device-memory.c */
+int vu_on_set_mem_table(VuDevice *device, VuMessage *message);
+int vu_on_get_max_mem_slots(VuDevice *device, VuMessage *message);
+int vu_on_add_mem_reg(VuDevice *device, VuMessage *message);
+int vu_on_rem_mem_reg(VuDevice *device, VuMessage *message);
+
+/* device-ring.c */
+int vu_on_set_vring_num(VuDevice *device, VuMessage *message);
+int vu_on_set_vring_addr(VuDevice *device, VuMessage *message);
+int vu_on_set_vring_base(VuDevice *device, VuMessage *message);
+int vu_on_get_vring_base(VuDevice *device, VuMessage *message);
+int vu_on_set_vring_kick(VuDevice *device, VuMessage *message);
+int vu_on_set_vring_call(VuDevice *device, VuMessage *message);
+int vu_on_set_vring_err(VuDevice *device, VuMessage *message);
+int vu_on_set_vring_enable(VuDevice *device, VuMessage *message);
+
+/** vu_reply_u64() - leave @value as the reply. Return: 0. */
+static inline int vu_reply_u64(VuMessage *message, uint64_t value)
+{
+    message->header.size = sizeof(value);
+    message->payload.u64 = value;
+    return 0;
+}
+
+#endif

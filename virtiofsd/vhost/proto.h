@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VIRTIOFSD_VHOST_PROTO_H
+#define VIRTIOFSD_VHOST_PROTO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * vhost-user on the wire (QEMU, docs/interop/vhost-user.rst): what the VMM may send us
+ * and what we answer. Native byte order; everything here is untrusted when received.
+ */
+
+/** Largest number of descriptors beside one message, in either direction. */
+#define VU_MAX_FDS 8
+/** Most regions in one SET_MEM_TABLE. */
+#define VU_MEM_TABLE_MAX 8
+/** Largest configuration space that GET_CONFIG may ask for. */
+#define VU_CONFIG_MAX 256
+
+/* Header flags. */
+#define VU_FLAG_VERSION_MASK 0x3u
+#define VU_FLAG_VERSION 0x1u
+#define VU_FLAG_REPLY 0x4u
+#define VU_FLAG_NEED_REPLY 0x8u
+
+/** enum vu_request - messages of the front-end that we know. */
+enum vu_request {
+    VU_GET_FEATURES = 1,
+    VU_SET_FEATURES = 2,
+    VU_SET_OWNER = 3,
+    VU_RESET_OWNER = 4,
+    VU_SET_MEM_TABLE = 5,
+    VU_SET_VRING_NUM = 8,
+    VU_SET_VRING_ADDR = 9,
+    VU_SET_VRING_BASE = 10,
+    VU_GET_VRING_BASE = 11,
+    VU_SET_VRING_KICK = 12,
+    VU_SET_VRING_CALL = 13,
+    VU_SET_VRING_ERR = 14,
+    VU_GET_PROTOCOL_FEATURES = 15,
+    VU_SET_PROTOCOL_FEATURES = 16,
+    VU_GET_QUEUE_NUM = 17,
+    VU_SET_VRING_ENABLE = 18,
+    VU_SET_BACKEND_REQ_FD = 21,
+    VU_GET_CONFIG = 24,
+    VU_SET_CONFIG = 25,
+    VU_RESET_DEVICE = 34,
+    VU_GET_MAX_MEM_SLOTS = 36,
+    VU_ADD_MEM_REG = 37,
+    VU_REM_MEM_REG = 38,
+    VU_REQUEST_COUNT,
+};
+
+/* Bits of the virtio feature word. The first one belongs to vhost-user itself. */
+#define VU_F_PROTOCOL_FEATURES (1ull << 30)
+#define VU_F_INDIRECT_DESC (1ull << 28)
+#define VU_F_EVENT_IDX (1ull << 29)
+#define VU_F_VERSION_1 (1ull << 32)
+
+/* Bits of the protocol feature word. */
+#define VU_PROTOCOL_F_MQ (1ull << 0)
+#define VU_PROTOCOL_F_REPLY_ACK (1ull << 3)
+#define VU_PROTOCOL_F_BACKEND_REQ (1ull << 5)
+#define VU_PROTOCOL_F_CONFIG (1ull << 9)
+#define VU_PROTOCOL_F_BACKEND_SEND_FD (1ull << 10)
+#define VU_PROTOCOL_F_RESET_DEVICE (1ull << 13)
+#define VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS (1ull << 15)
+
+/* Payload of SET_VRING_KICK, CALL and ERR. */
+#define VU_VRING_INDEX_MASK 0xffull
+#define VU_VRING_NOFD (1ull << 8)
+
+struct vu_msg_header {
+    uint32_t request;
+    uint32_t flags;
+    uint32_t size; /* of the payload, in bytes */
+};
+
+struct vu_vring_state {
+    uint32_t index;
+    uint32_t num;
+};
+
+struct vu_vring_addr {
+    uint32_t index;
+    uint32_t flags; /* bit 0: the used ring is dirty-logged */
+    uint64_t desc;  /* this and the next two in the VMM's address space */
+    uint64_t used;
+    uint64_t avail;
+    uint64_t log;
+};
+
+struct vu_mem_region {
+    uint64_t gpa;
+    uint64_t size;
+    uint64_t uva;
+    uint64_t mmap_offset;
+};
+
+struct vu_mem_table {
+    uint32_t count;
+    uint32_t padding;
+    struct vu_mem_region regions[VU_MEM_TABLE_MAX];
+};
+
+struct vu_mem_single {
+    uint64_t padding;
+    struct vu_mem_region region;
+};
+
+struct vu_config {
+    uint32_t offset;
+    uint32_t size;
+    uint32_t flags;
+    uint8_t bytes[VU_CONFIG_MAX];
+};
+
+union vu_payload {
+    uint64_t u64;
+    struct vu_vring_state state;
+    struct vu_vring_addr addr;
+    struct vu_mem_table table;
+    struct vu_mem_single single;
+    struct vu_config config;
+};
+
+/* The device's configuration space (Virtio 1.2, 5.11.4); little-endian. */
+struct vu_fs_config {
+    char tag[36];
+    uint32_t num_request_queues;
+};
+
+_Static_assert(sizeof(struct vu_msg_header) == 12, "vhost-user header");
+_Static_assert(sizeof(struct vu_vring_state) == 8, "vring state");
+_Static_assert(sizeof(struct vu_vring_addr) == 40, "vring addresses");
+_Static_assert(offsetof(struct vu_vring_addr, avail) == 24, "desc, used, avail");
+_Static_assert(sizeof(struct vu_mem_region) == 32, "memory region");
+_Static_assert(sizeof(struct vu_mem_table) == 8 + 32 * VU_MEM_TABLE_MAX, "memory table");
+_Static_assert(sizeof(struct vu_mem_single) == 40, "single memory region");
+_Static_assert(sizeof(struct vu_config) == 12 + VU_CONFIG_MAX, "config message");
+_Static_assert(sizeof(struct vu_fs_config) == 40, "virtio-fs configuration space");
+
+#endif

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control thread's side of a ring: settings, translation of addresses, start and
+ * stop. What workers may see changes under the lock only, and what a chain in flight
+ * relies on (size, addresses, base) does not change while there is one.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "virtiofsd/log.h"
+#include "virtiofsd/vhost/proto.h"
+#include "virtiofsd/vhost/ring-internal.h"
+
+VuRing *vu_ring_new(unsigned int index, int idle_fd)
+{
+    VuRing *ring = calloc(1, sizeof(*ring));
+
+    if (ring == NULL) {
+        return NULL;
+    }
+    ring->memory = vu_memory_new();
+    if (ring->memory == NULL) {
+        free(ring);
+        return NULL;
+    }
+    pthread_mutex_init(&ring->lock, NULL); /* the default kind cannot fail */
+    ring->index = index;
+    ring->idle_fd = idle_fd;
+    ring->held = true;
+    return ring;
+}
+
+void vu_ring_free(VuRing *ring)
+{
+    if (ring == NULL) {
+        return;
+    }
+    vu_call_unref(ring->call);
+    vu_call_unref(ring->error);
+    vu_memory_unref(ring->memory);
+    pthread_mutex_destroy(&ring->lock);
+    free(ring);
+}
+
+/* ---- translation ------------------------------------------------------------------- */
+
+/* @align: a power of two. Return: the host address, or NULL. */
+static void *translate(const VuRing *ring, uint64_t uva, uint64_t length, uintptr_t align)
+{
+    void *host = vu_memory_at_uva(ring->memory, uva, length);
+
+    /* A region that begins in the middle of a page may shift an aligned address. */
+    return ((uintptr_t)host & (align - 1)) == 0 ? host : NULL;
+}
+
+/* Point into guest memory if all three parts lie in it. The event words are counted in
+ * whether or not they were agreed upon: every driver allots them. */
+static bool translate_all(VuRing *ring)
+{
+    uint64_t n = ring->size;
+
+    ring->desc = NULL;
+    ring->avail = NULL;
+    ring->used = NULL;
+    if (!ring->has_addresses || n == 0) {
+        return false;
+    }
+    void *desc = translate(ring, ring->addresses.desc, 16 * n, VRING_DESC_ALIGN_SIZE);
+    void *avail =
+        translate(ring, ring->addresses.avail, 6 + 2 * n, VRING_AVAIL_ALIGN_SIZE);
+    void *used = translate(ring, ring->addresses.used, 6 + 8 * n, VRING_USED_ALIGN_SIZE);
+    if (desc == NULL || avail == NULL || used == NULL) {
+        return false;
+    }
+    ring->desc = desc;
+    ring->avail = avail;
+    ring->used = used;
+    return true;
+}
+
+/* To be called with the lock held after any change. */
+static void update(VuRing *ring)
+{
+    atomic_store(&ring->held, !ring->started || ring->paused);
+    ring->runnable = ring->started && ring->enabled && !ring->paused && !ring->broken &&
+                     ring->desc != NULL;
+    if (ring->runnable && !ring->synced) {
+        ring->used_index = le16toh(__atomic_load_n(&ring->used->idx, __ATOMIC_RELAXED));
+        ring->synced = true;
+    }
+}
+
+/* ---- settings ---------------------------------------------------------------------- */
+
+/* Would a change of its layout pull the ground from under a request? */
+static bool is_busy(const VuRing *ring)
+{
+    return ring->started || atomic_load(&ring->in_flight) > 0;
+}
+
+int vu_ring_set_size(VuRing *ring, uint32_t size)
+{
+    bool valid = size > 0 && size <= VU_RING_MAX_SIZE && (size & (size - 1)) == 0;
+
+    if (is_busy(ring)) {
+        return -EBUSY;
+    }
+    pthread_mutex_lock(&ring->lock);
+    ring->size = valid ? size : 0;
+    (void)translate_all(ring); /* start() says if it could not be done */
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
+    return valid ? 0 : -EINVAL;
+}
+
+int vu_ring_set_base(VuRing *ring, uint32_t base)
+{
+    if (is_busy(ring)) {
+        return -EBUSY;
+    }
+    if (base > UINT16_MAX) {
+        return -EINVAL;
+    }
+    pthread_mutex_lock(&ring->lock);
+    ring->next_avail = (uint16_t)base;
+    ring->known_avail = (uint16_t)base;
+    pthread_mutex_unlock(&ring->lock);
+    return 0;
+}
+
+uint16_t vu_ring_base(const VuRing *ring)
+{
+    return ring->next_avail;
+}
+
+static bool same_addresses(const VuRingAddresses *a, const VuRingAddresses *b)
+{
+    return a->desc == b->desc && a->avail == b->avail && a->used == b->used;
+}
+
+static bool is_aligned(const VuRingAddresses *addresses)
+{
+    return addresses->desc % VRING_DESC_ALIGN_SIZE == 0 &&
+           addresses->avail % VRING_AVAIL_ALIGN_SIZE == 0 &&
+           addresses->used % VRING_USED_ALIGN_SIZE == 0;
+}
+
+int vu_ring_set_addresses(VuRing *ring, const VuRingAddresses *addresses)
+{
+    int result = 0;
+
+    if (is_busy(ring)) {
+        return ring->has_addresses && same_addresses(addresses, &ring->addresses)
+                   ? 0
+                   : -EBUSY;
+    }
+    pthread_mutex_lock(&ring->lock);
+    ring->addresses = *addresses;
+    ring->has_addresses = is_aligned(addresses);
+    if (!ring->has_addresses) {
+        result = -EINVAL;
+    }
+    bool translated = translate_all(ring);
+    if (result == 0 && !translated && ring->size != 0 &&
+        vu_memory_count(ring->memory) > 0) {
+        ring->has_addresses = false;
+        result = -EFAULT;
+    }
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
+    return result;
+}
+
+void vu_ring_set_features(VuRing *ring, uint64_t features)
+{
+    pthread_mutex_lock(&ring->lock);
+    ring->event_idx = (features & VU_F_EVENT_IDX) != 0;
+    ring->indirect = (features & VU_F_INDIRECT_DESC) != 0;
+    ring->kicks = VU_KICKS_UNKNOWN;
+    pthread_mutex_unlock(&ring->lock);
+}
+
+void vu_ring_set_memory(VuRing *ring, VuMemory *memory)
+{
+    pthread_mutex_lock(&ring->lock);
+    bool was_translated = ring->desc != NULL;
+    VuMemory *old = ring->memory;
+    ring->memory = vu_memory_ref(memory);
+    bool lost = !translate_all(ring) && was_translated && ring->started;
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
+    vu_memory_unref(old);
+    if (lost) {
+        log_error("queue %u is stopped: the VMM removed the memory that it lies in",
+                  ring->index);
+    }
+}
+
+/* Put @fd in place of what is at @where. */
+static int set_call(VuRing *ring, VuCall **where, int fd)
+{
+    VuCall *call = fd >= 0 ? vu_call_new_take(fd) : NULL;
+
+    pthread_mutex_lock(&ring->lock);
+    VuCall *old = *where;
+    *where = call;
+    pthread_mutex_unlock(&ring->lock);
+    vu_call_retire(old);
+    return fd >= 0 && call == NULL ? -ENOMEM : 0;
+}
+
+int vu_ring_set_call_take(VuRing *ring, int fd_take)
+{
+    return set_call(ring, &ring->call, fd_take);
+}
+
+int vu_ring_set_error_take(VuRing *ring, int fd_take)
+{
+    return set_call(ring, &ring->error, fd_take);
+}
+
+/* ---- states ------------------------------------------------------------------------ */
+
+int vu_ring_start(VuRing *ring)
+{
+    int result = 0;
+
+    pthread_mutex_lock(&ring->lock);
+    if (ring->size == 0 || !ring->has_addresses) {
+        result = -EINVAL;
+    } else if (!translate_all(ring) && vu_memory_count(ring->memory) > 0) {
+        result = -EFAULT;
+    } else if (!ring->started) {
+        ring->started = true;
+        ring->broken = false;
+        ring->synced = false;
+        ring->signalled_valid = false;
+        ring->kicks = VU_KICKS_UNKNOWN;
+        ring->known_avail = ring->next_avail;
+    }
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
+    return result;
+}
+
+void vu_ring_stop(VuRing *ring)
+{
+    pthread_mutex_lock(&ring->lock);
+    ring->started = false;
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
+}
+
+void vu_ring_reset(VuRing *ring)
+{
+    pthread_mutex_lock(&ring->lock);
+    ring->started = false;
+    ring->enabled = false;
+    ring->has_addresses = false;
+    ring->size = 0;
+    ring->next_avail = 0;
+    (void)translate_all(ring); /* without addresses it only clears the pointers */
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
+}
+
+void vu_ring_set_enabled(VuRing *ring, bool enabled)
+{
+    pthread_mutex_lock(&ring->lock);
+    ring->enabled = enabled;
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
+}
+
+static void set_paused(VuRing *ring, bool paused)
+{
+    pthread_mutex_lock(&ring->lock);
+    ring->paused = paused;
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
+}
+
+void vu_ring_pause(VuRing *ring)
+{
+    set_paused(ring, true);
+}
+
+void vu_ring_resume(VuRing *ring)
+{
+    set_paused(ring, false);
+}
+
+bool vu_ring_is_started(const VuRing *ring)
+{
+    return ring->started;
+}
+
+unsigned int vu_ring_in_flight(const VuRing *ring)
+{
+    return atomic_load(&ring->in_flight);
+}

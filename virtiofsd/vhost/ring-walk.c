@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The walk along a descriptor chain (Virtio 1.2, 2.7.5). All of it is guest memory that
+ * may change under our eyes: a descriptor is copied by atomic loads into a local one,
+ * checked there, and never looked at again. Loops need no detection, for the number of
+ * steps is bounded by the queue size, as the specification bounds chains.
+ */
+#include "virtiofsd/vhost/ring-walk.h"
+
+#include <endian.h>
+#include <string.h>
+
+#define DESC_SIZE sizeof(struct vring_desc)
+
+typedef struct Descriptor {
+    uint64_t addr;
+    uint32_t length;
+    uint16_t flags;
+    uint16_t next;
+} Descriptor;
+
+_Static_assert(sizeof(struct vring_desc) == 16, "descriptor");
+_Static_assert(sizeof(Descriptor) == 16, "descriptor");
+
+/* Where descriptors are taken from: the ring's own table, or an indirect one. */
+typedef struct Table {
+    const VuMemory *memory;
+    const uint8_t *host; /* the first @contiguous bytes */
+    uint64_t contiguous;
+    uint64_t gpa; /* for what lies beyond; not needed for the ring's own table */
+    uint32_t size;
+} Table;
+
+typedef struct Walk {
+    const VuRingView *view;
+    VuChain *chain;
+    size_t hint; /* region of the last translation */
+    uint64_t total;
+    uint32_t left; /* descriptors that may still come */
+} Walk;
+
+/* ---- one descriptor ---------------------------------------------------------------- */
+
+/* One copy, by loads that the compiler may not repeat. */
+static void load_bytes(uint8_t *to, const uint8_t *from, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        to[i] = __atomic_load_n(from + i, __ATOMIC_RELAXED);
+    }
+}
+
+static void load_words(uint8_t *to, const uint8_t *from)
+{
+    const uint64_t *words = (const void *)from;
+    uint64_t copy[2] = {__atomic_load_n(&words[0], __ATOMIC_RELAXED),
+                        __atomic_load_n(&words[1], __ATOMIC_RELAXED)};
+
+    memcpy(to, copy, sizeof(copy));
+}
+
+/* Piece by piece, from a table that lies in several regions. */
+static bool load_scattered(const Table *table, uint8_t *to, uint64_t offset)
+{
+    for (size_t done = 0; done < DESC_SIZE;) {
+        uint64_t gpa;
+        uint64_t here = DESC_SIZE - done;
+        if (__builtin_add_overflow(table->gpa, offset + done, &gpa)) {
+            return false;
+        }
+        const uint8_t *host = vu_memory_at_gpa(table->memory, gpa, &here, NULL);
+        if (host == NULL) {
+            return false;
+        }
+        load_bytes(to + done, host, (size_t)here);
+        done += (size_t)here;
+    }
+    return true;
+}
+
+/* Copy descriptor @i, which is within the table. Return: false if it is in no memory. */
+static bool load_descriptor(const Table *table, uint32_t i, Descriptor *descriptor)
+{
+    uint8_t bytes[DESC_SIZE];
+    uint64_t offset = (uint64_t)i * DESC_SIZE;
+    struct vring_desc raw;
+
+    if (offset + DESC_SIZE > table->contiguous) {
+        if (!load_scattered(table, bytes, offset)) {
+            return false;
+        }
+    } else if (((uintptr_t)table->host & 7) == 0) {
+        load_words(bytes, table->host + offset);
+    } else {
+        load_bytes(bytes, table->host + offset, DESC_SIZE);
+    }
+    memcpy(&raw, bytes, sizeof(raw));
+    descriptor->addr = le64toh(raw.addr);
+    descriptor->length = le32toh(raw.len);
+    descriptor->flags = le16toh(raw.flags);
+    descriptor->next = le16toh(raw.next);
+    return true;
+}
+
+/* ---- segments ---------------------------------------------------------------------- */
+
+/* Append a piece of memory, merged with the last one if it continues it. */
+static bool append(struct iovec *segments, size_t *n, void *host, size_t length)
+{
+    struct iovec *last = *n > 0 ? &segments[*n - 1] : NULL;
+
+    if (last != NULL && (char *)last->iov_base + last->iov_len == host) {
+        last->iov_len += length;
+        return true;
+    }
+    if (*n == VU_CHAIN_MAX_SEGMENTS) {
+        return false;
+    }
+    segments[(*n)++] = (struct iovec){host, length};
+    return true;
+}
+
+/* The buffer of one descriptor, which may span adjacent regions. */
+static const char *add_buffer(Walk *walk, const Descriptor *descriptor)
+{
+    VuChain *chain = walk->chain;
+    bool writable = (descriptor->flags & VRING_DESC_F_WRITE) != 0;
+    uint64_t gpa = descriptor->addr;
+    uint64_t left = descriptor->length;
+
+    if (left == 0) {
+        return "descriptor of length 0";
+    }
+    if (!writable && chain->n_out > 0) {
+        return "readable descriptor after a writable one";
+    }
+    walk->total += left;
+    if (walk->total > UINT32_MAX) {
+        return "more than 4 GiB"; /* Virtio 1.2, 2.7.5 */
+    }
+    while (left > 0) {
+        uint64_t here = left;
+        void *host = vu_memory_at_gpa(walk->view->memory, gpa, &here, &walk->hint);
+        if (host == NULL) {
+            return "address outside guest memory";
+        }
+        if (!append(writable ? chain->out : chain->in,
+                    writable ? &chain->n_out : &chain->n_in, host, (size_t)here)) {
+            return "too many segments";
+        }
+        gpa += here; /* no region reaches the end of the address space */
+        left -= here;
+    }
+    return NULL;
+}
+
+/* ---- tables ------------------------------------------------------------------------ */
+
+/* Walk from entry @i of @table to the chain's end or to an indirect descriptor. */
+static const char *walk_table(Walk *walk, const Table *table, uint32_t i,
+                              Descriptor *ret_indirect)
+{
+    for (;;) {
+        Descriptor descriptor;
+        if (i >= table->size) {
+            return "descriptor index outside the table";
+        }
+        if (walk->left == 0) {
+            return "longer than the queue";
+        }
+        walk->left--;
+        if (!load_descriptor(table, i, &descriptor)) {
+            return "descriptor table outside guest memory";
+        }
+        if ((descriptor.flags & VRING_DESC_F_INDIRECT) != 0) {
+            *ret_indirect = descriptor;
+            return NULL;
+        }
+        const char *fault = add_buffer(walk, &descriptor);
+        if (fault != NULL || (descriptor.flags & VRING_DESC_F_NEXT) == 0) {
+            return fault;
+        }
+        i = descriptor.next;
+    }
+}
+
+static const char *walk_indirect(Walk *walk, const Descriptor *indirect)
+{
+    const VuRingView *view = walk->view;
+    uint64_t contiguous = indirect->length;
+    Descriptor nested = {0};
+
+    if (!view->indirect) {
+        return "indirect descriptor without the feature";
+    }
+    if ((indirect->flags & VRING_DESC_F_NEXT) != 0) {
+        return "indirect descriptor with a next one";
+    }
+    if (indirect->length == 0 || indirect->length % DESC_SIZE != 0 ||
+        indirect->length / DESC_SIZE > view->size) {
+        return "indirect table of wrong length";
+    }
+    const void *host =
+        vu_memory_at_gpa(view->memory, indirect->addr, &contiguous, &walk->hint);
+    if (host == NULL) {
+        return "indirect table outside guest memory";
+    }
+    const Table table = {.memory = view->memory,
+                         .host = host,
+                         .contiguous = contiguous,
+                         .gpa = indirect->addr,
+                         .size = (uint32_t)(indirect->length / DESC_SIZE)};
+    walk->left = view->size;
+    const char *fault = walk_table(walk, &table, 0, &nested);
+    if (fault == NULL && nested.flags != 0) {
+        return "nested indirect table";
+    }
+    return fault;
+}
+
+const char *vu_ring_walk(const VuRingView *view, VuChain *chain)
+{
+    Walk walk = {.view = view, .chain = chain, .left = view->size};
+    const Table table = {.memory = view->memory,
+                         .host = (const uint8_t *)view->desc,
+                         .contiguous = (uint64_t)view->size * DESC_SIZE,
+                         .size = view->size};
+    Descriptor indirect = {0};
+
+    chain->n_in = 0;
+    chain->n_out = 0;
+    const char *fault = walk_table(&walk, &table, chain->head, &indirect);
+    if (fault == NULL && indirect.flags != 0) {
+        fault = walk_indirect(&walk, &indirect);
+    }
+    return fault;
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * A split virtqueue is three arrays in guest memory: descriptors, the avail ring (heads
+ * of chains, written by the guest) and the used ring (heads that are done, written by
+ * us). Both sides run freely and tell each other only by two free-running 16-bit indices
+ * and two hints at when to notify.
+ *
+ * Trust. The guest writes all of it at any time. The avail index is loaded once per look,
+ * with acquire semantics, and must be at most the queue size ahead of ours; a head must
+ * be below the queue size. If not, the ring is broken: no entry of it can be believed, so
+ * it is stopped, once, with a log line outside the lock. A chain that is merely malformed
+ * is retired with length 0. Loads and stores of ring memory are atomic ones, so that
+ * neither compiler nor sanitizer may see two where one is written.
+ *
+ * Locking. The mutex covers the indices. It is held for a few loads and stores: the walk
+ * along the chain, the request and the interrupt all happen without it. A pop takes a
+ * snapshot of what the walk needs and a reference on the memory table; both stay valid
+ * because in_flight was raised under the same lock.
+ *
+ * Quiescing. Pops need `runnable`, which stop and pause clear under the lock, so when
+ * they return, in_flight can only fall. It falls last of all in a push, after the used
+ * entry, the interrupt and the reference on memory: when it is 0, no worker will write
+ * guest memory, notify, or hold memory mapped. The worker that brings it to 0 on a ring
+ * that is held back writes idle_fd; both sides store before they load, sequentially
+ * consistent, so one of them sees the other and no wake-up is lost.
+ *
+ * Kicks. With EVENT_IDX the guest kicks when its index passes avail_event; writing our
+ * own index there arms it, and leaving it alone suppresses kicks. Without, a flag does.
+ * Whoever arms looks at the index again afterwards, so a chain that came between is
+ * either seen or kicked for. Interrupts mirror this: the used index is stored before the
+ * guest's used_event is loaded. Stores and loads on these edges are sequentially
+ * consistent rather than fenced, because ThreadSanitizer does not understand fences.
+ */
+#include "virtiofsd/vhost/ring.h"
+
+#include <endian.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "virtiofsd/log.h"
+#include "virtiofsd/vhost/guard.h"
+#include "virtiofsd/vhost/ring-internal.h"
+#include "virtiofsd/vhost/ring-walk.h"
+
+/* A look at the ring found it broken; said outside the lock. */
+typedef struct Fault {
+    const char *what; /* NULL: none */
+    VuCall *error;
+} Fault;
+
+/* ---- chains ------------------------------------------------------------------------ */
+
+VuChain *vu_chain_new(void)
+{
+    VuChain *chain =
+        calloc(1, sizeof(*chain) + 2 * VU_CHAIN_MAX_SEGMENTS * sizeof(struct iovec));
+
+    if (chain != NULL) {
+        chain->in = (struct iovec *)(void *)(chain + 1);
+        chain->out = chain->in + VU_CHAIN_MAX_SEGMENTS;
+    }
+    return chain;
+}
+
+void vu_chain_free(VuChain *chain)
+{
+    free(chain);
+}
+
+/* ---- guest memory ------------------------------------------------------------------ */
+
+static uint16_t load16(const __virtio16 *from)
+{
+    return le16toh(__atomic_load_n(from, __ATOMIC_SEQ_CST));
+}
+
+static void store16(__virtio16 *to, uint16_t value)
+{
+    __atomic_store_n(to, htole16(value), __ATOMIC_SEQ_CST);
+}
+
+/* The guest's wish, behind the avail entries: interrupt when used_index passes this. */
+static uint16_t used_event(const VuRing *ring)
+{
+    return load16(&ring->avail->ring[ring->size]);
+}
+
+/* Our wish, behind the used entries: kick when the avail index passes this. */
+static __virtio16 *avail_event(const VuRing *ring)
+{
+    return (__virtio16 *)(void *)&ring->used->ring[ring->size];
+}
+
+/* ---- looking at the avail ring (all with the lock held) ------------------------------
+ */
+
+static void break_ring(VuRing *ring, const char *what, Fault *fault)
+{
+    ring->broken = true;
+    ring->runnable = false;
+    fault->what = what;
+    fault->error = vu_call_ref(ring->error);
+}
+
+/* How many chains wait. The guest's index is read when fewer than two are known. */
+static unsigned int count_waiting(VuRing *ring, Fault *fault)
+{
+    uint16_t known = (uint16_t)(ring->known_avail - ring->next_avail);
+
+    if (known >= 2) {
+        return known;
+    }
+    uint16_t index = load16(&ring->avail->idx);
+    uint16_t waiting = (uint16_t)(index - ring->next_avail);
+    if (waiting > ring->size) {
+        break_ring(ring, "avail index is more than the queue size ahead", fault);
+        return 0;
+    }
+    ring->known_avail = index;
+    return waiting;
+}
+
+/* Make the guest kick for the next chain. Return: whether one may have come before. */
+static bool enable_kicks(VuRing *ring)
+{
+    if (ring->kicks == VU_KICKS_ON &&
+        (!ring->event_idx || ring->armed == ring->next_avail)) {
+        return false;
+    }
+    if (ring->kicks != VU_KICKS_ON) {
+        store16(&ring->used->flags, 0); /* also with EVENT_IDX: Virtio 1.2, 2.7.10.1 */
+    }
+    if (ring->event_idx) {
+        store16(avail_event(ring), ring->next_avail);
+    }
+    ring->kicks = VU_KICKS_ON;
+    ring->armed = ring->next_avail;
+    return true;
+}
+
+/* With EVENT_IDX, not to move avail_event is enough. */
+static void suppress_kicks(VuRing *ring)
+{
+    if (!ring->event_idx && ring->kicks != VU_KICKS_OFF) {
+        store16(&ring->used->flags, VRING_USED_F_NO_NOTIFY);
+        ring->kicks = VU_KICKS_OFF;
+    }
+}
+
+/* Take the next head, and what the walk needs. The ring is runnable. */
+static VuPopResult take_head(VuRing *ring, VuChain *chain, VuRingView *view,
+                             bool others_wait, Fault *fault)
+{
+    unsigned int waiting = count_waiting(ring, fault);
+
+    if (waiting == 0 && fault->what == NULL && enable_kicks(ring)) {
+        waiting = count_waiting(ring, fault);
+    }
+    if (waiting == 0) {
+        return VU_POP_EMPTY;
+    }
+    uint16_t head = load16(&ring->avail->ring[ring->next_avail & (ring->size - 1)]);
+    if (head >= ring->size) {
+        break_ring(ring, "head of a chain is outside the queue", fault);
+        return VU_POP_EMPTY;
+    }
+    ring->next_avail++;
+    waiting--;
+    atomic_fetch_add(&ring->in_flight, 1);
+    chain->head = head;
+    chain->memory = vu_memory_ref(ring->memory);
+    *view = (VuRingView){.desc = ring->desc,
+                         .memory = ring->memory,
+                         .size = ring->size,
+                         .indirect = ring->indirect};
+    if (!others_wait) {
+        suppress_kicks(ring);
+    } else if (waiting == 0 && enable_kicks(ring)) {
+        waiting = count_waiting(ring, fault);
+    }
+    return waiting > 0 ? VU_POP_MORE : VU_POP_CHAIN;
+}
+
+static VuPopResult look(VuRing *ring, VuChain *chain, VuRingView *view, bool others_wait,
+                        Fault *fault)
+{
+    VuPopResult result = VU_POP_EMPTY;
+
+    pthread_mutex_lock(&ring->lock);
+    if (ring->runnable) {
+        result = take_head(ring, chain, view, others_wait, fault);
+        if (vu_guard_is_hit() && fault->what == NULL) {
+            break_ring(ring, "guest memory is gone", fault);
+        }
+    }
+    pthread_mutex_unlock(&ring->lock);
+    return result;
+}
+
+/* ---- pop --------------------------------------------------------------------------- */
+
+static void tell_fault(const VuRing *ring, const Fault *fault)
+{
+    static LogLimit limit;
+
+    if (fault->what == NULL) {
+        return;
+    }
+    log_write_limited(&limit, LOG_LEVEL_ERROR, "queue %u is stopped: %s", ring->index,
+                      fault->what);
+    if (fault->error != NULL) {
+        /* A successor is of no interest: it learns of the next fault. */
+        (void)vu_call_signal_unref(fault->error);
+    }
+}
+
+VuPopResult vu_ring_pop(VuRing *ring, VuChain *chain, bool others_wait)
+{
+    for (uint32_t bad = 0;; bad++) {
+        VuRingView view;
+        Fault fault = {0};
+        VuPopResult result = look(ring, chain, &view, others_wait, &fault);
+
+        tell_fault(ring, &fault);
+        if (result == VU_POP_EMPTY) {
+            return result;
+        }
+        const char *wrong = vu_ring_walk(&view, chain);
+        if (wrong == NULL) {
+            return result;
+        }
+        log_debug("queue %u: malformed chain: %s", ring->index, wrong);
+        chain->n_in = 0;
+        chain->n_out = 0;
+        if (bad >= view.size) {
+            return result;
+        }
+        vu_ring_push(ring, chain, 0);
+    }
+}
+
+/* ---- push -------------------------------------------------------------------------- */
+
+static void put_used(VuRing *ring, uint16_t head, uint32_t length)
+{
+    vring_used_elem_t *used = &ring->used->ring[ring->used_index & (ring->size - 1)];
+
+    __atomic_store_n(&used->id, htole32(head), __ATOMIC_RELAXED);
+    __atomic_store_n(&used->len, htole32(length), __ATOMIC_RELAXED);
+    ring->used_index++;
+    store16(&ring->used->idx, ring->used_index);
+}
+
+/* Does the guest want to hear of the entries up to used_index? */
+static bool wants_interrupt(VuRing *ring)
+{
+    if (!ring->event_idx) {
+        return (load16(&ring->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT) == 0;
+    }
+    uint16_t before = ring->signalled;
+    bool known = ring->signalled_valid;
+    ring->signalled = ring->used_index;
+    ring->signalled_valid = true;
+    return !known || vring_need_event(used_event(ring), ring->used_index, before);
+}
+
+/* Write to the call descriptor, and to each one that replaces it meanwhile. */
+static void interrupt(VuRing *ring, VuCall *call)
+{
+    while (call != NULL && !vu_call_signal_unref(call)) {
+        pthread_mutex_lock(&ring->lock);
+        call = vu_call_ref(ring->call);
+        pthread_mutex_unlock(&ring->lock);
+    }
+}
+
+static void end_flight(VuRing *ring)
+{
+    if (atomic_fetch_sub(&ring->in_flight, 1) == 1 && atomic_load(&ring->held)) {
+        uint64_t one = 1;
+        /* Ours and non-blocking; if it is full, a wake-up is certainly pending. */
+        ssize_t written = write(ring->idle_fd, &one, sizeof(one));
+        (void)written;
+    }
+}
+
+void vu_ring_push(VuRing *ring, VuChain *chain, uint32_t length)
+{
+    VuCall *call = NULL;
+
+    pthread_mutex_lock(&ring->lock);
+    if (ring->used != NULL) {
+        put_used(ring, chain->head, length);
+        if (wants_interrupt(ring)) {
+            call = vu_call_ref(ring->call);
+        }
+    }
+    pthread_mutex_unlock(&ring->lock);
+
+    interrupt(ring, call);
+    vu_memory_unref(chain->memory);
+    chain->memory = NULL;
+    chain->n_in = 0;
+    chain->n_out = 0;
+    end_flight(ring);
+}
