@@ -19,12 +19,10 @@
 
 #include "tests/support/reply-room.h"
 
-#define PAGE 4096u
+#define PAGE SEGMENTS_PAGE
 #define POISON 0xa5
 /* How often a waiter looks whether the peer still lives. */
 #define SLICE_MS 100
-#define WRITE_HEAD (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
-#define MAX_SEGMENTS 1024u
 
 typedef enum SlotState {
     SLOT_FREE,
@@ -76,7 +74,7 @@ void client_config_init(ClientConfig *config)
     *config = (ClientConfig){
         .n_slots = 16,
         .data_size = 1u << 20,
-        .split = CLIENT_SPLIT_LINUX,
+        .split = SEGMENTS_LINUX,
         .pid = 1,
         .timeout_ms = 10000,
     };
@@ -109,8 +107,8 @@ static bool build(Client *client)
 {
     GuestMemory *memory = frontend_memory(client->frontend);
     size_t area = area_size(&client->config);
-    client->in_room = area - PAGE + WRITE_HEAD;
-    client->out_room = area - PAGE + sizeof(struct fuse_out_header);
+    client->in_room = area - SEGMENTS_IN_LEAD;
+    client->out_room = area - SEGMENTS_OUT_LEAD;
     unsigned int n = frontend_n_queues(client->frontend);
     client->queues = calloc(n, sizeof(*client->queues));
     client->slots = calloc(client->config.n_slots, sizeof(*client->slots));
@@ -130,8 +128,8 @@ static bool build(Client *client)
         if (in == NULL || out == NULL) {
             return false;
         }
-        slot->in = in + PAGE - WRITE_HEAD;
-        slot->out = out + PAGE - sizeof(struct fuse_out_header);
+        slot->in = in + SEGMENTS_IN_LEAD;
+        slot->out = out + SEGMENTS_OUT_LEAD;
         slot->next = client->free;
         client->free = slot;
     }
@@ -186,7 +184,7 @@ void client_set_identity(Client *client, uint32_t uid, uint32_t gid, uint32_t pi
     (void)pthread_mutex_unlock(&client->lock);
 }
 
-void client_set_split(Client *client, ClientSplit split, size_t split_size)
+void client_set_split(Client *client, SegmentsSplit split, size_t split_size)
 {
     (void)pthread_mutex_lock(&client->lock);
     client->config.split = split;
@@ -261,97 +259,38 @@ void client_reset(Client *client)
     (void)pthread_mutex_unlock(&client->lock);
 }
 
-/* ---- from bytes to descriptors ------------------------------------------------------
- */
-
-typedef struct Segments {
-    VirtqueueSegment *at;
-    unsigned int n;
-    unsigned int limit;
-} Segments;
-
-static int add_segment(Segments *list, uint64_t gpa, size_t size)
-{
-    if (list->n == list->limit) {
-        return -EMSGSIZE;
-    }
-    list->at[list->n++] = (VirtqueueSegment){.gpa = gpa, .size = (uint32_t)size};
-    return 0;
-}
-
-/* Cut @size bytes every @step bytes. */
-static int add_pieces(Segments *list, uint64_t gpa, size_t size, size_t step)
-{
-    int rc = 0;
-    for (size_t done = 0; rc == 0 && done < size; done += step) {
-        rc = add_segment(list, gpa + done, size - done < step ? size - done : step);
-    }
-    return rc;
-}
-
 static size_t smaller(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
 
-/* Header, what is not data in one piece, data page by page. */
-static int add_linux(Segments *list, uint64_t gpa, size_t size, const size_t head[2])
+static uint32_t opcode_of(const ClientSlot *slot)
 {
-    for (unsigned int i = 0; i < 2 && size > 0; i++) {
-        size_t piece = smaller(head[i], size);
-        if (piece > 0 && add_segment(list, gpa, piece) < 0) {
-            return -EMSGSIZE;
-        }
-        gpa += piece;
-        size -= piece;
+    uint32_t opcode = 0;
+    if (slot->in_size >= sizeof(uint32_t) + sizeof(opcode)) {
+        memcpy(&opcode, slot->in + offsetof(struct fuse_in_header, opcode),
+               sizeof(opcode));
     }
-    /* A queue too small for single pages gets larger pieces. */
-    size_t page = PAGE;
-    while ((size + page - 1) / page > list->limit - list->n && page < size) {
-        page *= 2;
-    }
-    return add_pieces(list, gpa, size, page);
-}
-
-static int cut(const ClientConfig *config, Segments *list, uint64_t gpa, size_t size,
-               const size_t head[2])
-{
-    switch (config->split) {
-    case CLIENT_SPLIT_WHOLE:
-        return size > 0 ? add_segment(list, gpa, size) : 0;
-    case CLIENT_SPLIT_BYTES:
-        return add_pieces(list, gpa, size,
-                          config->split_size > 0 ? config->split_size : 1);
-    case CLIENT_SPLIT_LINUX:
-        break;
-    }
-    return add_linux(list, gpa, size, head);
+    return opcode;
 }
 
 static int send_slot(Client *client, ClientSlot *slot)
 {
-    VirtqueueSegment in[MAX_SEGMENTS];
-    VirtqueueSegment out[MAX_SEGMENTS];
+    Segments in;
+    Segments out;
     Virtqueue *ring = client->queues[slot->queue].ring;
     GuestMemory *memory = frontend_memory(client->frontend);
-    unsigned int limit = virtqueue_layout(ring).table_size;
-    limit = limit < MAX_SEGMENTS ? limit : MAX_SEGMENTS;
-    Segments in_list = {.at = in, .limit = limit > 4 ? limit - 3 : limit};
-    Segments out_list = {.at = out, .limit = limit > 4 ? limit - 3 : limit};
-
-    uint32_t opcode = 0;
-    if (slot->in_size >= 8) {
-        memcpy(&opcode, slot->in + offsetof(struct fuse_in_header, opcode), 4);
-    }
-    size_t args = opcode == FUSE_WRITE ? sizeof(struct fuse_write_in) : 2 * PAGE;
-    size_t in_head[2] = {sizeof(struct fuse_in_header), args};
-    size_t out_head[2] = {sizeof(struct fuse_out_header),
-                          reply_is_paged(opcode) ? 0 : slot->out_size};
-    int rc = cut(&client->config, &in_list, guest_memory_gpa(memory, slot->in),
-                 slot->in_size, in_head);
+    SegmentsPlan plan = {
+        .split = client->config.split,
+        .step = client->config.split_size,
+        .limit = segments_limit(ring),
+        .opcode = opcode_of(slot),
+    };
+    int rc =
+        segments_cut_in(&in, &plan, guest_memory_gpa(memory, slot->in), slot->in_size);
     if (rc == 0) {
-        rc = cut(&client->config, &out_list, guest_memory_gpa(memory, slot->out),
-                 slot->out_size, out_head);
+        rc = segments_cut_out(&out, &plan, guest_memory_gpa(memory, slot->out),
+                              slot->out_size);
     }
     if (rc < 0) {
         return rc;
@@ -360,9 +299,8 @@ static int send_slot(Client *client, ClientSlot *slot)
         memset(slot->out, POISON, slot->out_size);
     }
     rc = virtqueue_submit(
-        ring,
-        &(VirtqueueRequest){
-            .in = in, .n_in = in_list.n, .out = out, .n_out = out_list.n, .tag = slot});
+        ring, &(VirtqueueRequest){
+                  .in = in.at, .n_in = in.n, .out = out.at, .n_out = out.n, .tag = slot});
     return rc < 0 ? rc : 0;
 }
 
@@ -372,14 +310,10 @@ static int send_slot(Client *client, ClientSlot *slot)
 static unsigned int choose_queue(const Client *client, unsigned int wanted,
                                  const ClientSlot *slot)
 {
-    uint32_t opcode = 0;
     if (wanted != CLIENT_QUEUE_AUTO && wanted <= client->n_queues) {
         return wanted - 1;
     }
-    if (slot->in_size >= 8) {
-        memcpy(&opcode, slot->in + offsetof(struct fuse_in_header, opcode), 4);
-    }
-    if (!reply_is_expected(opcode) || client->n_queues == 1) {
+    if (!reply_is_expected(opcode_of(slot)) || client->n_queues == 1) {
         return 0;
     }
     return 1 + (unsigned int)(slot->unique / 2 % (client->n_queues - 1));

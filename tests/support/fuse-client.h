@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "tests/support/frontend.h"
+#include "tests/support/segments.h"
 
 /*
  * A FUSE client over a frontend's queues: slots of guest memory, each for one request and
@@ -18,19 +19,12 @@
 typedef struct Client Client;
 typedef struct ClientSlot ClientSlot;
 
-/** enum ClientSplit - how a request's bytes are cut into descriptors. */
-typedef enum ClientSplit {
-    CLIENT_SPLIT_LINUX, /* header, arguments, then page by page, as virtio_fs.c does */
-    CLIENT_SPLIT_WHOLE, /* one for each direction */
-    CLIENT_SPLIT_BYTES, /* every split_size bytes */
-} ClientSplit;
-
 /** struct ClientConfig - see client_config_init() for the defaults. */
 typedef struct ClientConfig {
     unsigned int n_slots; /* requests in flight; 16 */
     size_t data_size;     /* largest payload of a WRITE or READ; 1 MiB */
-    ClientSplit split;
-    size_t split_size;
+    SegmentsSplit split;
+    size_t split_size; /* for SEGMENTS_BYTES */
     uint32_t uid;
     uint32_t gid;
     uint32_t pid;
@@ -49,7 +43,7 @@ Frontend *client_frontend(const Client *client);
 /** client_set_identity() - whom later requests come from. */
 void client_set_identity(Client *client, uint32_t uid, uint32_t gid, uint32_t pid);
 /** client_set_split() - how later requests are cut. */
-void client_set_split(Client *client, ClientSplit split, size_t split_size);
+void client_set_split(Client *client, SegmentsSplit split, size_t split_size);
 /** client_reset() - forget all in flight, after frontend_reset() or the peer's death. */
 void client_reset(Client *client);
 
