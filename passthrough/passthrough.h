@@ -102,8 +102,7 @@ typedef struct PtOpened {
 #define PT_SET_MTIME 32u
 #define PT_SET_ATIME_NOW 64u
 #define PT_SET_MTIME_NOW 128u
-#define PT_SET_KILL_SUIDGID 256u /* drop set-id bits and capabilities as truncate does   \
-                                  */
+#define PT_SET_KILL_SUIDGID 256u /* with SIZE: drop set-id bits and capabilities */
 
 /** struct PtSetattr - a change of attributes; times in seconds and nanoseconds. */
 typedef struct PtSetattr {
@@ -143,14 +142,12 @@ typedef struct PtDirent {
     const char *name;
 } PtDirent;
 
-/** struct PtDirCursor - a walk through an open directory; stack-allocated, private
- * inside. */
+/** struct PtDirCursor - a walk through an open directory; on the stack, private. */
 typedef struct PtDirCursor {
     PtFs *fs;
-    void *dir;       /* referenced open directory */
-    size_t position; /* of the next entry in the directory's buffer */
-    size_t end;
-    bool at_end;
+    void *handle; /* referenced */
+    void *stream;
+    bool first; /* the stream is the handle's own */
 } PtDirCursor;
 
 /** struct PtStats - for the statistics line. */
@@ -197,8 +194,7 @@ void pt_fs_stats(PtFs *fs, PtStats *ret_stats);
  */
 int pt_thread_enter(PtFs *fs);
 
-/* ---- names (name.c) ------------------------------------------------------------------
- */
+/* ---- names (name*.c) -------------------------------------------------------------- */
 
 /** pt_lookup() - find @name in directory @parent; "." and ".." are -EINVAL. */
 int pt_lookup(PtFs *fs, uint64_t parent, const char *name, PtEntry *ret_entry);
@@ -240,16 +236,14 @@ int pt_rename(PtFs *fs, const PtRename *rename);
 int pt_link(PtFs *fs, uint64_t nodeid, uint64_t new_parent, const char *new_name,
             PtEntry *ret_entry);
 
-/* ---- attributes (attr.c)
- * --------------------------------------------------------------- */
+/* ---- attributes (attr.c) ---------------------------------------------------------- */
 
 /** pt_getattr() - attributes of a node; @handle may be PT_NO_HANDLE. */
 int pt_getattr(PtFs *fs, uint64_t nodeid, uint64_t handle, PtAttr *ret_attr);
 int pt_setattr(PtFs *fs, uint64_t nodeid, const PtSetattr *set, PtAttr *ret_attr);
 int pt_statfs(PtFs *fs, uint64_t nodeid, struct statvfs *ret_statvfs);
 
-/* ---- files (file.c)
- * ---------------------------------------------------------------------- */
+/* ---- files (file.c) --------------------------------------------------------------- */
 
 /** pt_open() - open a regular file; any other type is refused without being opened. */
 int pt_open(PtFs *fs, uint64_t nodeid, uint32_t open_flags, bool kill_suidgid,
@@ -269,8 +263,7 @@ int pt_lseek(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset, uint32
 /** pt_syncfs() - sync the file system that holds @nodeid. */
 int pt_syncfs(PtFs *fs, uint64_t nodeid);
 
-/* ---- directories (dir.c)
- * -------------------------------------------------------------------- */
+/* ---- directories (dir.c) ---------------------------------------------------------- */
 
 int pt_opendir(PtFs *fs, uint64_t nodeid, uint32_t open_flags, PtOpened *ret_opened);
 int pt_releasedir(PtFs *fs, uint64_t nodeid, uint64_t handle);
@@ -282,7 +275,7 @@ int pt_fsyncdir(PtFs *fs, uint64_t nodeid, uint64_t handle, bool datasync);
  *          beyond what the host's file system says.
  * @ret_cursor: to be ended with pt_dir_end() (g_auto does), whatever is returned.
  *
- * One walk at a time per handle; a second one waits for the first.
+ * A second walk of the same handle at the same time disturbs neither.
  */
 int pt_dir_begin(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset,
                  PtDirCursor *ret_cursor);
@@ -290,8 +283,8 @@ int pt_dir_begin(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset,
 int pt_dir_next(PtDirCursor *cursor, PtDirent *ret_dirent);
 /** pt_dir_unread() - put @dirent, the one just read, back: it did not fit the reply. */
 void pt_dir_unread(PtDirCursor *cursor, const PtDirent *dirent);
-/** pt_dir_lookup() - look up the entry just read (READDIRPLUS); "." and ".." give nodeid
- * 0. */
+/** pt_dir_lookup() - look up the entry just read (READDIRPLUS); "." and ".." give 0 as
+ * node id. If the entry is not sent after all, forget it and pt_dir_unread(). */
 int pt_dir_lookup(PtDirCursor *cursor, const PtDirent *dirent, PtEntry *ret_entry);
 void pt_dir_end(PtDirCursor *cursor);
 

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "passthrough/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "passthrough/inode.h"
+#include "passthrough/internal.h"
+
+/*
+ * Descriptors and their budget. Nothing here calls open(2) or openat(2): once the process
+ * is sealed only openat2(2) works, and every way to open a file is in this one place.
+ */
+
+int pt_error(void)
+{
+    return errno == EMFILE ? -ENFILE : -errno;
+}
+
+int pt_fd_reserve(PtFs *fs, PtFd *ret_fd)
+{
+    *ret_fd = (PtFd){.fd = -1};
+    uint32_t before =
+        atomic_fetch_add_explicit(&fs->n_descriptors, 1, memory_order_relaxed);
+    if (before >= fs->config.max_descriptors) {
+        atomic_fetch_sub_explicit(&fs->n_descriptors, 1, memory_order_relaxed);
+        return -ENFILE;
+    }
+    ret_fd->fs = fs;
+    return 0;
+}
+
+void pt_fd_close(PtFs *fs, int fd)
+{
+    if (fd >= 0) {
+        int saved = errno;
+        /* The descriptor is gone either way. Errors of written data are FLUSH's and
+         * FSYNC's to tell. */
+        (void)close(fd);
+        errno = saved;
+    }
+    atomic_fetch_sub_explicit(&fs->n_descriptors, 1, memory_order_relaxed);
+}
+
+void pt_fd_clear(PtFd *fd)
+{
+    if (fd->fs != NULL) {
+        pt_fd_close(fd->fs, fd->fd);
+    }
+    *fd = (PtFd){.fd = -1};
+}
+
+int pt_fd_steal(PtFd *fd)
+{
+    int taken = fd->fd;
+    *fd = (PtFd){.fd = -1};
+    return taken;
+}
+
+static int open_how(int dir_fd, const char *name, const struct open_how *how)
+{
+    long fd = syscall(SYS_openat2, dir_fd, name, how, sizeof(*how));
+    return fd < 0 ? pt_error() : (int)fd;
+}
+
+int pt_open_beneath(int dir_fd, const char *name, uint32_t flags, uint32_t mode)
+{
+    struct open_how how = {
+        .flags = flags | O_CLOEXEC | O_NOFOLLOW,
+        .mode = mode,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+    };
+    return open_how(dir_fd, name, &how);
+}
+
+PtFdName pt_fd_name(int fd)
+{
+    PtFdName name = {{0}};
+    size_t length = 1;
+    for (int rest = fd; rest >= 10; rest /= 10) {
+        length++;
+    }
+    for (int rest = fd; length > 0; rest /= 10) {
+        name.text[--length] = (char)('0' + rest % 10);
+    }
+    return name;
+}
+
+int pt_reopen(const PtFs *fs, int fd, uint32_t flags)
+{
+    struct open_how how = {.flags = flags | O_CLOEXEC};
+    return open_how(fs->procfd, pt_fd_name(fd).text, &how);
+}
+
+int pt_reopen_dir(const PtFs *fs, int fd, uint32_t flags)
+{
+    struct open_how how = {.flags = flags | O_DIRECTORY | O_CLOEXEC};
+    int again = open_how(fd, ".", &how);
+    /* Looking up "." wants search permission, which reading a directory does not. */
+    return again == -EACCES ? pt_reopen(fs, fd, flags | O_DIRECTORY) : again;
+}
+
+int pt_stat(const PtFs *fs, int dir_fd, const char *name, struct statx *ret_stx)
+{
+    int flags = AT_NO_AUTOMOUNT | (name[0] == '\0' ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW);
+    return statx(dir_fd, name, flags, fs->statx_mask, ret_stx) < 0 ? pt_error() : 0;
+}
+
+uint64_t pt_handle_hash(const PtFs *fs, int fd)
+{
+    union {
+        struct file_handle head;
+        char room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+    } handle = {.head.handle_bytes = MAX_HANDLE_SZ};
+    int mount_id;
+    if (name_to_handle_at(fd, "", &handle.head, &mount_id, AT_EMPTY_PATH) < 0) {
+        return 0;
+    }
+    size_t size = sizeof(handle.head) + handle.head.handle_bytes;
+    return pt_hash(&fs->hash_key, &handle, size) | 1;
+}

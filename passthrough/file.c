@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "passthrough/cred.h"
+#include "passthrough/fd.h"
+#include "passthrough/handle.h"
+#include "passthrough/inode.h"
+#include "passthrough/internal.h"
+#include "passthrough/open-flags.h"
+#include "passthrough/passthrough.h"
+#include "virtiofsd/autofd.h"
+
+/*
+ * Open files. Data moves between the guest's memory and the host's file in one system
+ * call; nothing is copied here, and a short count is answered as such: at the end of a
+ * file it is the answer.
+ */
+
+static int open_node(PtFs *fs, const PtInode *inode, uint32_t flags, bool kill_suidgid)
+{
+    g_auto(PtPrivileges) privileges = {0};
+    int r = pt_open_type_check(pt_inode_type(inode));
+    if (r < 0) {
+        return r;
+    }
+    r = pt_privileges_drop(kill_suidgid && (flags & O_TRUNC), &privileges);
+    return r < 0 ? r : pt_reopen(fs, inode->fd, flags);
+}
+
+int pt_open(PtFs *fs, uint64_t nodeid, uint32_t open_flags, bool kill_suidgid,
+            PtOpened *ret_opened)
+{
+    g_auto(PtNode) node = {0};
+    g_auto(PtFd) fd = {.fd = -1};
+    uint32_t flags = 0;
+    int r = pt_open_flags(fs, open_flags, &flags);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_node_get(fs, nodeid, &node);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_fd_reserve(fs, &fd);
+    if (r < 0) {
+        return r;
+    }
+    fd.fd = open_node(fs, node.inode, flags, kill_suidgid);
+    if (fd.fd < 0) {
+        return fd.fd;
+    }
+    ret_opened->flags = pt_opened_file(fs, node.inode, flags);
+    PtHandleMake make = {node.inode, &fd, PT_HANDLE_FILE, pt_opened_for_writing(flags)};
+    return pt_handle_new(fs, &make, &ret_opened->handle);
+}
+
+/* ---- data ------------------------------------------------------------------------- */
+
+typedef ssize_t (*Transfer)(int fd, const struct iovec *iov, int n_iov, off_t offset,
+                            int flags);
+
+static size_t total(const struct iovec *iov, int n_iov)
+{
+    size_t sum = 0;
+    for (int i = 0; i < n_iov; i++) {
+        sum += iov[i].iov_len;
+    }
+    return sum;
+}
+
+/* One system call for any sane request. The kernel takes no more than IOV_MAX segments at
+ * once; a guest that sends more gets its data in several. */
+static ssize_t transfer(Transfer call, int fd, const PtIo *io, int flags)
+{
+    const struct iovec *iov = io->iov;
+    int left = io->n_iov;
+    uint64_t done = 0;
+    while (io->offset + done <= INT64_MAX) {
+        int n = left < IOV_MAX ? left : IOV_MAX;
+        ssize_t moved = call(fd, iov, n, (off_t)(io->offset + done), flags);
+        if (moved < 0) {
+            return done > 0 ? (ssize_t)done : pt_error();
+        }
+        done += (uint64_t)moved;
+        left -= n;
+        if (left == 0 || (size_t)moved < total(iov, n)) {
+            return (ssize_t)done;
+        }
+        iov += n;
+    }
+    return done > 0 ? (ssize_t)done : -EINVAL;
+}
+
+ssize_t pt_read(PtFs *fs, const PtIo *io)
+{
+    g_auto(PtOpenFile) file = {0};
+    int r = pt_open_file_get(fs, io->nodeid, io->handle, PT_HANDLE_FILE, &file);
+    return r < 0 ? r : transfer(preadv2, file.handle->fd, io, 0);
+}
+
+ssize_t pt_write(PtFs *fs, const PtIo *io)
+{
+    g_auto(PtOpenFile) file = {0};
+    g_auto(PtPrivileges) privileges = {0};
+    int r = pt_open_file_get(fs, io->nodeid, io->handle, PT_HANDLE_FILE, &file);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_privileges_drop(io->flags & PT_IO_KILL_SUIDGID, &privileges);
+    if (r < 0) {
+        return r;
+    }
+    /* With write-back the guest alone knows where the file ends. */
+    bool append = (io->open_flags & O_APPEND) && !(io->flags & PT_IO_CACHED) &&
+                  !fs->agreed.writeback;
+    return transfer(pwritev2, file.handle->fd, io, append ? RWF_APPEND : 0);
+}
+
+/* ---- the rest --------------------------------------------------------------------- */
+
+int pt_flush(PtFs *fs, uint64_t nodeid, uint64_t handle)
+{
+    g_auto(PtOpenFile) file = {0};
+    int r = pt_open_file_get(fs, nodeid, handle, PT_HANDLE_FILE, &file);
+    if (r < 0) {
+        return r;
+    }
+    /* On a local file system close(2) has nothing to write and no error to tell, so FLUSH
+     * is no system call there. On a remote one it has both: a copy of the descriptor is
+     * closed. */
+    bool remote = pt_handle_inode(fs, file.handle)->mount_class == PT_MOUNT_REMOTE;
+    if (!remote || !file.handle->writable) {
+        return 0;
+    }
+    int copy = fcntl(file.handle->fd, F_DUPFD_CLOEXEC, 0);
+    return copy < 0 || close(copy) < 0 ? pt_error() : 0;
+}
+
+int pt_release(PtFs *fs, uint64_t nodeid, uint64_t handle)
+{
+    return pt_handle_release(fs, nodeid, handle, PT_HANDLE_FILE);
+}
+
+int pt_fsync(PtFs *fs, uint64_t nodeid, uint64_t handle, bool datasync)
+{
+    g_auto(PtOpenFile) file = {0};
+    int r = pt_open_file_get(fs, nodeid, handle, PT_HANDLE_FILE, &file);
+    if (r < 0) {
+        return r;
+    }
+    r = datasync ? fdatasync(file.handle->fd) : fsync(file.handle->fd);
+    return r < 0 ? pt_error() : 0;
+}
+
+int pt_fallocate(PtFs *fs, uint64_t nodeid, uint64_t handle, uint32_t mode,
+                 uint64_t offset, uint64_t length)
+{
+    g_auto(PtOpenFile) file = {0};
+    if (offset > INT64_MAX || length > INT64_MAX || length == 0) {
+        return -EINVAL;
+    }
+    if (offset + length > INT64_MAX) {
+        return -EFBIG;
+    }
+    int r = pt_open_file_get(fs, nodeid, handle, PT_HANDLE_FILE, &file);
+    if (r < 0) {
+        return r;
+    }
+    r = fallocate(file.handle->fd, (int)mode, (off_t)offset, (off_t)length);
+    return r < 0 ? pt_error() : 0;
+}
+
+int pt_lseek(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset, uint32_t whence,
+             uint64_t *ret_offset)
+{
+    g_auto(PtOpenFile) file = {0};
+    int r = pt_open_file_get(fs, nodeid, handle, PT_HANDLE_FILE, &file);
+    if (r < 0) {
+        return r;
+    }
+    /* Reads and writes name their offset, so nobody is disturbed. The kernel refuses
+     * offsets and whences that it does not know. */
+    off_t found = lseek(file.handle->fd, (off_t)offset, (int)whence);
+    if (found < 0) {
+        return pt_error();
+    }
+    *ret_offset = (uint64_t)found;
+    return 0;
+}
+
+static int sync_node(PtFs *fs, const PtInode *inode)
+{
+    g_auto(AutoFd) fd = -1;
+    switch (pt_inode_type(inode)) {
+    case S_IFDIR:
+        fd = pt_reopen_dir(fs, inode->fd, O_RDONLY);
+        break;
+    case S_IFREG:
+        fd = pt_reopen(fs, inode->fd, O_RDONLY);
+        break;
+    default: /* nothing else is opened */
+        return -EINVAL;
+    }
+    if (fd < 0) {
+        return fd;
+    }
+    return syncfs(fd) < 0 ? pt_error() : 0;
+}
+
+int pt_syncfs(PtFs *fs, uint64_t nodeid)
+{
+    g_auto(PtNode) node = {0};
+    int r = pt_node_get(fs, nodeid, &node);
+    return r < 0 ? r : sync_node(fs, node.inode);
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PASSTHROUGH_INODE_H
+#define PASSTHROUGH_INODE_H
+
+#include <glib.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "passthrough/fd.h"
+#include "passthrough/mount.h"
+#include "passthrough/passthrough.h"
+#include "passthrough/slot.h"
+
+/*
+ * The files that the guest knows by node id.
+ */
+
+/** typedef PtIdentity - what the host tells one file from another by. */
+typedef struct PtIdentity {
+    uint64_t mount_id;
+    uint64_t dev;
+    uint64_t ino;
+    uint64_t btime; /* nanoseconds; 0 where the file system has none */
+} PtIdentity;
+
+/** pt_identity() - Return: the identity in the answer of a statx. */
+PtIdentity pt_identity(const struct statx *stx);
+bool pt_identity_equal(const PtIdentity *a, const PtIdentity *b);
+
+/** enum PtKeyKind - how an inode is found again. */
+typedef enum PtKeyKind {
+    PT_KEY_NONE,   /* not at all: the root, which is found by its id */
+    PT_KEY_NUMBER, /* mount, device, number */
+    PT_KEY_NAME,   /* mount, parent, name */
+} PtKeyKind;
+
+/** enum PtHeld - how an inode is held open on the host. */
+typedef enum PtHeld {
+    PT_HELD_BY_DESCRIPTOR, /* PtInode.fd is an O_PATH descriptor */
+} PtHeld;
+
+/** typedef PtInode - one file; 64 bytes, so that a million of them are 64 MiB. */
+typedef struct PtInode {
+    PtSlot slot; /* .next: chain of its bucket, under the shard's lock */
+    /* Lookups that the guest has not given back; while > 0 they hold one reference. */
+    _Atomic uint64_t nlookup;
+    uint64_t ino; /* under the shard's lock, as are the next two */
+    uint64_t btime;
+    uint64_t tag;          /* by number, remote: hash of the file handle, 0 for none;
+                              by number, else: 0; by name: hash of parent and name */
+    _Atomic uint32_t hash; /* of its key; changes under both shards' locks */
+    uint32_t mount;        /* index of a PtMount that is referenced; as ino. Fixed for
+                              directories, of which anybody may read it */
+    int fd;                /* fixed */
+    uint8_t type;          /* fixed: S_IFMT bits >> 12 */
+    uint8_t held;          /* fixed: PtHeld */
+    uint8_t mount_class;   /* fixed: PtMountClass */
+    uint8_t key_kind;      /* PtKeyKind; as ino */
+} PtInode;
+
+/** typedef PtPlace - a name in a directory. */
+typedef struct PtPlace {
+    PtInode *parent;
+    const char *name;
+} PtPlace;
+
+/** typedef PtNode - a reference to an inode, owned by a scope. */
+typedef struct PtNode {
+    PtFs *fs;
+    PtInode *inode;
+} PtNode;
+
+/**
+ * pt_node_get() - the inode behind an id of the guest's.
+ *
+ * Return: 0, -ESTALE for an id that the guest does not hold, or -EIO on a thread that
+ * must not serve.
+ */
+int pt_node_get(PtFs *fs, uint64_t nodeid, PtNode *ret_node);
+void pt_node_clear(PtNode *node);
+
+/** pt_inode_set_root() - make the first inode. @fd is taken, also on error. */
+int pt_inode_set_root(PtFs *fs, int fd_take);
+/** pt_inode_drop_all() - as if the guest had forgotten everything; with @root, also it.
+ */
+void pt_inode_drop_all(PtFs *fs, bool root);
+
+/** pt_inode_type() - Return: the S_IFMT bits. */
+mode_t pt_inode_type(const PtInode *inode);
+/** pt_inode_ref() - one more reference for a holder of one. */
+void pt_inode_ref(PtInode *inode);
+void pt_inode_put(PtFs *fs, PtInode *inode);
+/** pt_inode_count_lookup() - the guest learns of it: one lookup more.
+ * Consumes the caller's reference. Return: the node id. */
+uint64_t pt_inode_count_lookup(PtFs *fs, PtInode *inode_take);
+
+/**
+ * pt_inode_known() - the inode of a file that was just seen by name.
+ * @place: where; its parent is a directory.
+ * @seen: statx of it.
+ *
+ * Return: the inode, referenced, or NULL: not known, or not without opening it.
+ */
+PtInode *pt_inode_known(PtFs *fs, const PtPlace *place, const struct statx *seen);
+
+/**
+ * pt_inode_adopt() - the inode of an open descriptor, made if it is new.
+ * @place: where it was opened; its parent is a directory.
+ * @fd: O_PATH descriptor; given to a new inode, else left.
+ * @ret_seen: statx of @fd.
+ * @ret_inode: the inode, referenced.
+ *
+ * Return: 0 or a negative errno.
+ */
+int pt_inode_adopt(PtFs *fs, const PtPlace *place, PtFd *fd, struct statx *ret_seen,
+                   PtInode **ret_inode);
+
+/** pt_inode_linked_at() - the inode known by this very name, referenced, or NULL. */
+PtInode *pt_inode_linked_at(PtFs *fs, const PtPlace *place);
+/** pt_inode_settle() - a file known by name was renamed or linked, and so has a number of
+ * its own from now on. No harm for any other. */
+void pt_inode_settle(PtFs *fs, PtInode *inode);
+/** pt_inode_crosses_mount() - Return: whether @seen is on another mount than @parent. */
+bool pt_inode_crosses_mount(PtFs *fs, const PtInode *parent, const struct statx *seen);
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(PtNode, pt_node_clear)
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PASSTHROUGH_INTERNAL_H
+#define PASSTHROUGH_INTERNAL_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "passthrough/hash.h"
+#include "passthrough/inode-index.h"
+#include "passthrough/mount.h"
+#include "passthrough/passthrough.h"
+#include "passthrough/slot.h"
+
+/*
+ * The share.
+ *
+ * Lock order, outermost first; no thread waits for an earlier one while it holds a later:
+ *   1. PtMounts.lock
+ *   2. PtShard.lock; two of them only in pt_index_rekey(), lower address first
+ * In fact none is taken while another kind is held. Under a lock nothing is called that
+ * may block, allocate or close: no system call at all. References are counts in the slots
+ * and need no lock; what a last reference frees, it frees after unlocking.
+ *
+ * An open directory's stream belongs to the walk that set PtHandle.walking, which is no
+ * lock: a second walk does not wait but gets a stream of its own.
+ */
+
+/** struct PtFs - all that requests share. */
+struct PtFs {
+    PtConfig config;     /* fixed */
+    PtAgreed agreed;     /* changes while no request runs */
+    int procfd;          /* fixed */
+    uint32_t statx_mask; /* fixed; what is asked of every file */
+    PtHashKey hash_key;  /* fixed */
+    PtSlots inodes;
+    PtSlots handles;
+    PtMounts mounts;
+    PtIndex index;
+    _Atomic uint32_t n_descriptors; /* reserved or open, of config.max_descriptors */
+    _Atomic uint32_t n_linked;      /* indexed inodes with PtInode.link set */
+    _Atomic uint32_t n_dir_buffers; /* kept with open directories between walks */
+};
+
+/** pt_probe() - Return: the statx(2) mask to use, or 0 with @error telling what this
+ * kernel lacks. */
+uint32_t pt_probe(int root_fd, int procfd, GError **error);
+
+#endif

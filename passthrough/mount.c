@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "passthrough/mount.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <stddef.h>
+#include <sys/vfs.h>
+
+/*
+ * The table of mounts. A share has few of them and a guest can make none, so a small
+ * fixed hash table under one lock does; the lock is taken only when an inode enters or
+ * leaves that is on another mount than its parent directory.
+ */
+
+/* Not in every <linux/magic.h>. */
+#define BCACHEFS_STATFS_MAGIC 0xca451a4e
+#define ZFS_STATFS_MAGIC 0x2fc12fc1
+#define JFS_STATFS_MAGIC 0x3153464a
+#define UFS_STATFS_MAGIC 0x00011954
+#define NTFS3_STATFS_MAGIC 0x7366746e
+
+/* File systems in which a held inode keeps its number to itself. All others count as
+ * remote: that is right for any, and costs a few system calls more. */
+static const uint32_t local_types[] = {
+    EXT4_SUPER_MAGIC,      XFS_SUPER_MAGIC,   BTRFS_SUPER_MAGIC, TMPFS_MAGIC,
+    RAMFS_MAGIC,           F2FS_SUPER_MAGIC,  SQUASHFS_MAGIC,    EROFS_SUPER_MAGIC_V1,
+    ISOFS_SUPER_MAGIC,     MSDOS_SUPER_MAGIC, EXFAT_SUPER_MAGIC, REISERFS_SUPER_MAGIC,
+    BCACHEFS_STATFS_MAGIC, ZFS_STATFS_MAGIC,  JFS_STATFS_MAGIC,  UFS_STATFS_MAGIC,
+    NTFS3_STATFS_MAGIC,    HUGETLBFS_MAGIC,   NILFS_SUPER_MAGIC, MINIX3_SUPER_MAGIC,
+};
+
+static PtMountClass class_of(uint32_t type)
+{
+    if (type == OVERLAYFS_SUPER_MAGIC) {
+        return PT_MOUNT_OVERLAY;
+    }
+    for (size_t i = 0; i < sizeof(local_types) / sizeof(local_types[0]); i++) {
+        if (local_types[i] == type) {
+            return PT_MOUNT_LOCAL;
+        }
+    }
+    return PT_MOUNT_REMOTE;
+}
+
+int pt_mounts_init(PtMounts *mounts)
+{
+    *mounts = (PtMounts){0};
+    int r = pt_slots_init(&mounts->slots, sizeof(PtMount));
+    return r < 0 ? r : -pthread_mutex_init(&mounts->lock, NULL);
+}
+
+void pt_mounts_clear(PtMounts *mounts)
+{
+    if (mounts->slots.chunks != NULL) {
+        (void)pthread_mutex_destroy(&mounts->lock); /* fails only while it is held */
+        pt_slots_clear(&mounts->slots);
+    }
+}
+
+PtMount *pt_mount_at(const PtMounts *mounts, uint32_t index)
+{
+    return (PtMount *)(void *)pt_slots_at(&mounts->slots, index);
+}
+
+static uint32_t next_of(PtMount *mount)
+{
+    return atomic_load_explicit(&mount->slot.next, memory_order_relaxed);
+}
+
+static uint32_t *bucket_of(PtMounts *mounts, uint64_t mount_id, uint64_t dev)
+{
+    return &mounts->heads[(mount_id ^ dev) % PT_MOUNT_BUCKETS];
+}
+
+/* Context: the lock is held. */
+static PtMount *find(PtMounts *mounts, uint64_t mount_id, uint64_t dev)
+{
+    uint32_t index = *bucket_of(mounts, mount_id, dev);
+    while (index != 0) {
+        PtMount *mount = pt_mount_at(mounts, index);
+        if (mount->mount_id == mount_id && mount->dev == dev &&
+            pt_slot_ref_live(&mount->slot)) {
+            return mount;
+        }
+        index = next_of(mount);
+    }
+    return NULL;
+}
+
+static PtMount *find_or_insert(PtMounts *mounts, PtMount *mount)
+{
+    (void)pthread_mutex_lock(&mounts->lock); /* cannot fail: a plain lock, not held */
+    PtMount *found = find(mounts, mount->mount_id, mount->dev);
+    if (found == NULL) {
+        uint32_t *bucket = bucket_of(mounts, mount->mount_id, mount->dev);
+        atomic_store_explicit(&mount->slot.next, *bucket, memory_order_relaxed);
+        *bucket = mount->slot.index;
+        pt_slot_publish(&mount->slot);
+    }
+    (void)pthread_mutex_unlock(&mounts->lock);
+    return found;
+}
+
+int pt_mount_get(PtMounts *mounts, uint64_t mount_id, uint64_t dev, int fd,
+                 PtMount **ret_mount)
+{
+    (void)pthread_mutex_lock(&mounts->lock);
+    PtMount *found = find(mounts, mount_id, dev);
+    (void)pthread_mutex_unlock(&mounts->lock);
+    if (found == NULL) {
+        struct statfs about;
+        if (fstatfs(fd, &about) < 0) {
+            return -errno;
+        }
+        PtMount *mount = (PtMount *)(void *)pt_slots_take(&mounts->slots);
+        if (mount == NULL) {
+            return -ENOMEM;
+        }
+        mount->mount_id = mount_id;
+        mount->dev = dev;
+        mount->class = class_of((uint32_t)about.f_type);
+        found = find_or_insert(mounts, mount);
+        if (found == NULL) {
+            found = mount;
+        } else {
+            pt_slots_give(&mounts->slots, &mount->slot);
+        }
+    }
+    *ret_mount = found;
+    return 0;
+}
+
+void pt_mount_ref(PtMount *mount)
+{
+    /* Cannot fail: the caller holds a reference, and inodes number fewer than 2^31. */
+    (void)pt_slot_ref_live(&mount->slot);
+}
+
+static void unlink_from_bucket(PtMounts *mounts, PtMount *mount)
+{
+    uint32_t *bucket = bucket_of(mounts, mount->mount_id, mount->dev);
+    if (*bucket == mount->slot.index) {
+        *bucket = next_of(mount);
+        return;
+    }
+    for (uint32_t index = *bucket; index != 0;) {
+        PtMount *before = pt_mount_at(mounts, index);
+        index = next_of(before);
+        if (index == mount->slot.index) {
+            atomic_store_explicit(&before->slot.next, next_of(mount),
+                                  memory_order_relaxed);
+            return;
+        }
+    }
+}
+
+void pt_mount_put(PtMounts *mounts, PtMount *mount)
+{
+    if (!pt_slot_unref(&mount->slot)) {
+        return;
+    }
+    (void)pthread_mutex_lock(&mounts->lock);
+    unlink_from_bucket(mounts, mount);
+    (void)pthread_mutex_unlock(&mounts->lock);
+    pt_slots_give(&mounts->slots, &mount->slot);
+}

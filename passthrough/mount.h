@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PASSTHROUGH_MOUNT_H
+#define PASSTHROUGH_MOUNT_H
+
+#include <pthread.h>
+#include <stdint.h>
+
+#include "passthrough/slot.h"
+
+/*
+ * The host's file systems seen in the share: what kind each is, found out once. An entry
+ * lives exactly as long as an inode of it is held, and a held descriptor keeps the host
+ * from giving its mount id and device number to another one. It holds no descriptor
+ * itself, so it never keeps a volume busy.
+ */
+
+/** enum PtMountClass - how far inode numbers can be trusted. */
+typedef enum PtMountClass {
+    PT_MOUNT_LOCAL,   /* a held inode's number is its own */
+    PT_MOUNT_OVERLAY, /* so is it, but for hard links: see inode.c */
+    PT_MOUNT_REMOTE,  /* network, FUSE or unknown: the server may use it again */
+} PtMountClass;
+
+/** typedef PtMount - one (mount, device) pair. */
+typedef struct PtMount {
+    PtSlot slot; /* .next: chain of its bucket, under PtMounts.lock */
+    uint64_t mount_id;
+    uint64_t dev;
+    PtMountClass class;
+} PtMount;
+
+enum { PT_MOUNT_BUCKETS = 64 };
+
+typedef struct PtMounts {
+    PtSlots slots;
+    pthread_mutex_t lock;
+    uint32_t heads[PT_MOUNT_BUCKETS]; /* under lock */
+} PtMounts;
+
+/** pt_mounts_init() - Return: 0 or -ENOMEM. */
+int pt_mounts_init(PtMounts *mounts);
+/** pt_mounts_clear() - Context: nobody uses the table. A zeroed one is fine. */
+void pt_mounts_clear(PtMounts *mounts);
+
+/**
+ * pt_mount_get() - the entry of a mount, referenced; asks the host when it is new.
+ * @fd: a descriptor of a file on it.
+ *
+ * Return: 0, or a negative errno.
+ */
+int pt_mount_get(PtMounts *mounts, uint64_t mount_id, uint64_t dev, int fd,
+                 PtMount **ret_mount);
+/** pt_mount_ref() - one more reference for a holder of one. */
+void pt_mount_ref(PtMount *mount);
+void pt_mount_put(PtMounts *mounts, PtMount *mount);
+/** pt_mount_at() - the entry behind an index whose reference the caller answers for. */
+PtMount *pt_mount_at(const PtMounts *mounts, uint32_t index);
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "passthrough/cred.h"
+#include "passthrough/entry.h"
+#include "passthrough/fd.h"
+#include "passthrough/handle.h"
+#include "passthrough/inode.h"
+#include "passthrough/internal.h"
+#include "passthrough/open-flags.h"
+#include "passthrough/passthrough.h"
+
+/*
+ * CREATE. The file is made with O_EXCL, as the caller, and the answer comes from the
+ * descriptor that made it. If the name exists and the guest did not ask for O_EXCL, what
+ * is there is opened as OPEN does it, never by name; still as the caller, because the
+ * guest's kernel took the name for free and has checked no permission on the file.
+ */
+
+/* How often a name may come and go between our looks at it. */
+enum { TRIES = 8 };
+
+typedef struct Creating {
+    const PtMake *make;
+    PtPlace place;
+    uint32_t flags; /* for open(2) */
+    PtFd path;      /* O_PATH descriptor of the file */
+    PtFd file;      /* the open file */
+} Creating;
+
+static void creating_clear(Creating *creating)
+{
+    pt_fd_clear(&creating->path);
+    pt_fd_clear(&creating->file);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Creating, creating_clear)
+
+static int open_new(PtFs *fs, Creating *creating)
+{
+    int dir_fd = creating->place.parent->fd;
+    creating->file.fd =
+        pt_open_beneath(dir_fd, creating->place.name, creating->flags | O_CREAT | O_EXCL,
+                        creating->make->mode & 07777);
+    return creating->file.fd < 0 ? creating->file.fd : 0;
+}
+
+static int open_existing(PtFs *fs, Creating *creating, PtCred *cred)
+{
+    g_auto(PtPrivileges) privileges = {0};
+    struct statx seen;
+    int dir_fd = creating->place.parent->fd;
+    creating->path.fd = pt_open_beneath(dir_fd, creating->place.name, O_PATH, 0);
+    if (creating->path.fd < 0) {
+        return creating->path.fd;
+    }
+    int r = pt_stat(fs, creating->path.fd, "", &seen);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_open_type_check(seen.stx_mode & S_IFMT);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_cred_strict(cred);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_privileges_drop(creating->make->kill_suidgid, &privileges);
+    if (r < 0) {
+        return r;
+    }
+    creating->file.fd = pt_reopen(fs, creating->path.fd, creating->flags);
+    return creating->file.fd < 0 ? creating->file.fd : 0;
+}
+
+static int open_as_caller(PtFs *fs, Creating *creating)
+{
+    g_auto(PtCred) cred = {0};
+    const PtMake *make = creating->make;
+    int r = pt_cred_enter(make->caller, fs->agreed.supp_groups, &cred);
+    if (r < 0) {
+        return r;
+    }
+    for (int i = 0; i < TRIES; i++) {
+        r = open_new(fs, creating);
+        if (r != -EEXIST || (make->open_flags & O_EXCL)) {
+            return r;
+        }
+        r = open_existing(fs, creating, &cred);
+        if (r != -ENOENT || creating->path.fd >= 0) {
+            return r;
+        }
+    }
+    return r;
+}
+
+static int prepare(PtFs *fs, PtNode *node, Creating *creating)
+{
+    const PtMake *make = creating->make;
+    int r = pt_open_flags(fs, make->open_flags, &creating->flags);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_place_get(fs, make->parent, make->name, node, &creating->place);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_fd_reserve(fs, &creating->path);
+    return r < 0 ? r : pt_fd_reserve(fs, &creating->file);
+}
+
+/* Make the two ids that the guest gets. */
+static int give(PtFs *fs, Creating *creating, PtEntry *ret_entry, PtOpened *ret_opened)
+{
+    PtInode *inode = NULL;
+    int r = pt_inode_adopt(fs, &creating->place, &creating->path, &ret_entry->attr.stx,
+                           &inode);
+    if (r < 0) {
+        return r;
+    }
+    ret_opened->flags = pt_opened_file(fs, inode, creating->flags);
+    PtHandleMake make = {inode, &creating->file, PT_HANDLE_FILE,
+                         pt_opened_for_writing(creating->flags)};
+    r = pt_handle_new(fs, &make, &ret_opened->handle);
+    if (r < 0) {
+        pt_inode_put(fs, inode);
+        return r;
+    }
+    pt_entry_give(fs, &creating->place, inode, ret_entry);
+    return 0;
+}
+
+int pt_create(PtFs *fs, const PtMake *make, PtEntry *ret_entry, PtOpened *ret_opened)
+{
+    g_auto(PtNode) node = {0};
+    g_auto(Creating) creating = {.make = make, .path = {.fd = -1}, .file = {.fd = -1}};
+    int r = prepare(fs, &node, &creating);
+    if (r < 0) {
+        return r;
+    }
+    r = open_as_caller(fs, &creating);
+    if (r < 0) {
+        return r;
+    }
+    if (creating.path.fd < 0) {
+        creating.path.fd = pt_reopen(fs, creating.file.fd, O_PATH);
+        if (creating.path.fd < 0) {
+            return creating.path.fd;
+        }
+    }
+    return give(fs, &creating, ret_entry, ret_opened);
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "passthrough/cred.h"
+#include "passthrough/entry.h"
+#include "passthrough/fd.h"
+#include "passthrough/inode.h"
+#include "passthrough/internal.h"
+#include "passthrough/passthrough.h"
+
+/*
+ * MKNOD, MKDIR, SYMLINK: made as the caller, then opened and answered as ourselves. The
+ * descriptor that the answer needs is reserved first, so that nothing is made that cannot
+ * be answered.
+ */
+
+/* A device number in the encoding of the FUSE protocol, which is the kernel's
+ * (new_decode_dev() in include/linux/kdev_t.h). */
+static dev_t decode_rdev(uint32_t rdev)
+{
+    return makedev((rdev & 0xfff00) >> 8, (rdev & 0xff) | ((rdev >> 12) & 0xfff00));
+}
+
+/* What there is to be made; the only field that differs is @target. */
+typedef struct Making {
+    const PtMake *make;
+    const char *target; /* of a symbolic link */
+    int (*call)(int dir_fd, const struct Making *making);
+} Making;
+
+static int call_mknod(int dir_fd, const Making *making)
+{
+    const PtMake *make = making->make;
+    bool device = S_ISCHR(make->mode) || S_ISBLK(make->mode);
+    return mknodat(dir_fd, make->name, make->mode & (S_IFMT | 07777),
+                   device ? decode_rdev(make->rdev) : 0);
+}
+
+static int call_mkdir(int dir_fd, const Making *making)
+{
+    return mkdirat(dir_fd, making->make->name, making->make->mode & 07777);
+}
+
+static int call_symlink(int dir_fd, const Making *making)
+{
+    return symlinkat(making->target, dir_fd, making->make->name);
+}
+
+static int call_as_caller(PtFs *fs, int dir_fd, const Making *making)
+{
+    g_auto(PtCred) cred = {0};
+    int r = pt_cred_enter(making->make->caller, fs->agreed.supp_groups, &cred);
+    if (r < 0) {
+        return r;
+    }
+    return making->call(dir_fd, making) < 0 ? pt_error() : 0;
+}
+
+static int make_entry(PtFs *fs, const Making *making, PtEntry *ret_entry)
+{
+    g_auto(PtNode) node = {0};
+    g_auto(PtFd) fd = {.fd = -1};
+    PtPlace place;
+    int r = pt_place_get(fs, making->make->parent, making->make->name, &node, &place);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_fd_reserve(fs, &fd);
+    if (r < 0) {
+        return r;
+    }
+    r = call_as_caller(fs, node.inode->fd, making);
+    return r < 0 ? r : pt_entry_open(fs, &place, &fd, ret_entry);
+}
+
+int pt_mknod(PtFs *fs, const PtMake *make, PtEntry *ret_entry)
+{
+    Making making = {.make = make, .call = call_mknod};
+    return make_entry(fs, &making, ret_entry);
+}
+
+int pt_mkdir(PtFs *fs, const PtMake *make, PtEntry *ret_entry)
+{
+    Making making = {.make = make, .call = call_mkdir};
+    return make_entry(fs, &making, ret_entry);
+}
+
+int pt_symlink(PtFs *fs, const PtCaller *caller, uint64_t parent, const char *name,
+               const char *target, PtEntry *ret_entry)
+{
+    PtMake make = {.caller = caller, .parent = parent, .name = name};
+    Making making = {.make = &make, .target = target, .call = call_symlink};
+    return make_entry(fs, &making, ret_entry);
+}

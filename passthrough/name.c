@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "passthrough/entry.h"
+#include "passthrough/fd.h"
+#include "passthrough/inode.h"
+#include "passthrough/internal.h"
+#include "passthrough/passthrough.h"
+
+/*
+ * Names: looking up, removing, renaming, linking. What makes something new is in
+ * name-make.c and name-create.c, FORGET in inode.c.
+ */
+
+int pt_lookup(PtFs *fs, uint64_t parent, const char *name, PtEntry *ret_entry)
+{
+    g_auto(PtNode) node = {0};
+    PtPlace place;
+    int r = pt_place_get(fs, parent, name, &node, &place);
+    return r < 0 ? r : pt_entry_look_up(fs, &place, false, ret_entry);
+}
+
+ssize_t pt_readlink(PtFs *fs, uint64_t nodeid, char *buffer, size_t size)
+{
+    g_auto(PtNode) node = {0};
+    int r = pt_node_get(fs, nodeid, &node);
+    if (r < 0) {
+        return r;
+    }
+    if (!S_ISLNK(pt_inode_type(node.inode))) {
+        return -EINVAL;
+    }
+    ssize_t length = readlinkat(node.inode->fd, "", buffer, size);
+    return length < 0 ? pt_error() : length;
+}
+
+static int remove_name(PtFs *fs, uint64_t parent, const char *name, int flags)
+{
+    g_auto(PtNode) node = {0};
+    PtPlace place;
+    int r = pt_place_get(fs, parent, name, &node, &place);
+    if (r < 0) {
+        return r;
+    }
+    return unlinkat(node.inode->fd, name, flags) < 0 ? pt_error() : 0;
+}
+
+int pt_unlink(PtFs *fs, uint64_t parent, const char *name)
+{
+    return remove_name(fs, parent, name, 0);
+}
+
+int pt_rmdir(PtFs *fs, uint64_t parent, const char *name)
+{
+    return remove_name(fs, parent, name, AT_REMOVEDIR);
+}
+
+static void settle(PtFs *fs, PtInode *inode)
+{
+    if (inode != NULL) {
+        pt_inode_settle(fs, inode);
+    }
+}
+
+static int rename_places(PtFs *fs, const PtPlace *from, const PtPlace *to, uint32_t flags)
+{
+    /* Found before the names change; usually there is none in the whole share. */
+    g_auto(PtNode) moved = {fs, pt_inode_linked_at(fs, from)};
+    g_auto(PtNode) swapped = {0};
+    if (flags & RENAME_EXCHANGE) {
+        swapped = (PtNode){fs, pt_inode_linked_at(fs, to)};
+    }
+    if (renameat2(from->parent->fd, from->name, to->parent->fd, to->name, flags) < 0) {
+        return pt_error();
+    }
+    settle(fs, moved.inode);
+    settle(fs, swapped.inode);
+    return 0;
+}
+
+int pt_rename(PtFs *fs, const PtRename *rename)
+{
+    g_auto(PtNode) from_node = {0};
+    g_auto(PtNode) to_node = {0};
+    PtPlace from, to;
+    if (rename->flags &
+        ~(uint32_t)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) {
+        return -EINVAL;
+    }
+    int r = pt_place_get(fs, rename->parent, rename->name, &from_node, &from);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_place_get(fs, rename->new_parent, rename->new_name, &to_node, &to);
+    return r < 0 ? r : rename_places(fs, &from, &to, rename->flags);
+}
+
+int pt_link(PtFs *fs, uint64_t nodeid, uint64_t new_parent, const char *new_name,
+            PtEntry *ret_entry)
+{
+    g_auto(PtNode) directory = {0};
+    g_auto(PtNode) node = {0};
+    PtPlace place;
+    int r = pt_place_get(fs, new_parent, new_name, &directory, &place);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_node_get(fs, nodeid, &node);
+    if (r < 0) {
+        return r;
+    }
+    PtFdName name = pt_fd_name(node.inode->fd);
+    if (linkat(fs->procfd, name.text, directory.inode->fd, new_name, AT_SYMLINK_FOLLOW) <
+        0) {
+        return pt_error();
+    }
+    if (node.inode->mount_class == PT_MOUNT_OVERLAY) {
+        pt_inode_settle(fs, node.inode);
+    }
+    return pt_entry_look_up(fs, &place, false, ret_entry);
+}
