@@ -106,6 +106,16 @@ static int use_direct(char **args)
     return close(fd) < 0 ? failed("close") : 0;
 }
 
+/* sync FILE: fsync() a file or a folder. */
+static int sync_one(char **args)
+{
+    int fd = open(args[0], O_RDONLY);
+    if (fd < 0 || fsync(fd) < 0) {
+        return failed(args[0]);
+    }
+    return close(fd) < 0 ? failed("close") : 0;
+}
+
 static const struct {
     const char *word;
     int n_args;
@@ -114,6 +124,7 @@ static const struct {
     {"mmap", 1, use_mmap},
     {"numbers", 2, append_numbers},
     {"direct", 1, use_direct},
+    {"sync", 1, sync_one},
 };
 
 int main(int argc, char **argv)

@@ -98,13 +98,14 @@ class Guest:
     """One virtual machine with one vhost-user-fs device, as Kata makes it. Use as a
     context manager: leaving it kills QEMU.
 
-    Pass mount=False to boot without mounting the share on /share.
+    The share is mounted on /share. `server`, with a method is_alive(), is the daemon:
+    when it ends, what waits for the guest fails at once.
     """
 
-    def __init__(self, socket_path, version='6.1', cpus=1, memory_mib=512, queues=1,
-                 mount=True):
+    def __init__(self, socket_path, version='6.1', cpus=1, queues=1, server=None):
         self.socket_path = socket_path
-        self.shape = {'cpus': cpus, 'memory': memory_mib, 'queues': queues}
+        self.server = server
+        self.shape = {'cpus': cpus, 'memory': 512, 'queues': queues}
         self.folder = tempfile.mkdtemp(prefix='vfs-vm-')
         self.process = None
         self.mount_status = None
@@ -113,7 +114,6 @@ class Guest:
         self.monitor = _Channel(f'{self.folder}/monitor')
         folder = kernel.folder_of(version)
         self.files = (f'{folder}/kernel', initramfs.path_of(folder))
-        self.share = f'share={TAG}' if mount else ''
 
     def __enter__(self):
         try:
@@ -149,8 +149,9 @@ class Guest:
             '-mon', 'chardev=monitor,mode=control',
             '-serial', f'file:{self.folder}/console',
             '-kernel', image[0], '-initrd', image[1],
-            '-append',
-            f'console=ttyS0 quiet panic=0 memhp_default_state=online {self.share}',
+            # Plugged memory is the first choice for file data: movable.
+            '-append', 'console=ttyS0 quiet panic=0 memhp_default_state=online_movable '
+            f'share={TAG}',
         ]
 
     def _start(self):
@@ -184,6 +185,8 @@ class Guest:
     def _alive(self):
         if self.process.poll() is not None:
             raise self._error(f'QEMU ended with status {self.process.returncode}')
+        if self.server is not None and not self.server.is_alive():
+            raise self._error('the daemon ended')
         if 'Kernel panic' in self._read('console'):
             raise self._error('the guest panicked')
 
@@ -232,6 +235,21 @@ class Guest:
                     raise self._error('the guest rebooted instead')
         except TimeoutError:
             raise self._error(f'no answer from the guest in {timeout} s') from None
+
+    def spawn(self, name, script):
+        """Run a script in the background; join() waits for it."""
+        self.check(f'rm -f /tmp/{name}.status\n'
+                   f"cat >/tmp/{name}.sh <<'END-OF-SCRIPT'\nset -e\n{script}\n"
+                   'END-OF-SCRIPT\n'
+                   f'{{ sh /tmp/{name}.sh >/tmp/{name}.out 2>&1\n'
+                   f'echo $? >/tmp/{name}.new\n'
+                   f'mv /tmp/{name}.new /tmp/{name}.status; }} &')
+
+    def join(self, name, timeout=60):
+        """The output of a spawned script, which must have succeeded."""
+        return self.check(f'until [ -e /tmp/{name}.status ]; do sleep 0.1; done\n'
+                          f'cat /tmp/{name}.out; [ "$(cat /tmp/{name}.status)" = 0 ]',
+                          timeout)
 
     def qmp(self, command, **arguments):
         """One QMP command; its result. Raises GuestError for an error."""

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every integration test stands on: the binary under test, scratch folders, daemons
+that are gone when the test is, and a mount namespace that nobody else sees.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import sys
+import tempfile
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.dirname(HERE)]
+
+import launch  # noqa: E402
+from guest import vm  # noqa: E402
+
+MARKERS = (
+    'guest: needs a real guest under QEMU',
+    'sandboxed: starts the daemon in its sandbox, where LeakSanitizer cannot run',
+    'smoke: the sandboxed test that runs under sanitizers all the same',
+    'sanitizer: only worth its time under sanitizers',
+    'soak: takes long',
+)
+
+CLONE_NEWNS = 0x00020000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
+
+
+def private_mounts():
+    """All mounts from here on are ours alone and vanish with this process."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if (libc.unshare(CLONE_NEWNS) != 0
+            or libc.mount(None, b'/', None, MS_REC | MS_PRIVATE, None) != 0):
+        raise OSError(ctypes.get_errno(), 'cannot make a mount namespace')
+
+
+def pytest_configure(config):
+    for marker in MARKERS:
+        config.addinivalue_line('markers', marker)
+    if not config.getvalue('timeout'):
+        config.option.timeout = 180
+    if os.geteuid() == 0 and not config.option.collectonly:
+        private_mounts()
+
+
+def pytest_collection_modifyitems(items):
+    """Without root or a guest the tests that need them are skipped with the reason."""
+    why_no_guest = vm.unavailable() if any(
+        item.get_closest_marker('guest') for item in items) else None
+    for item in items:
+        if os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason='needs root'))
+        elif why_no_guest and item.get_closest_marker('guest'):
+            item.add_marker(pytest.mark.skip(reason=why_no_guest))
+
+
+@pytest.fixture(scope='session')
+def build():
+    """The build directory under test."""
+    folder = os.environ.get('VIRTIOFSD_BUILD')
+    if not folder:
+        pytest.fail('set VIRTIOFSD_BUILD to the build directory, or use tests/run')
+    return os.path.realpath(folder)
+
+
+@pytest.fixture(scope='session')
+def binary(build):
+    """The daemon under test."""
+    return os.path.join(build, 'virtiofsd', 'virtiofsd')
+
+
+@pytest.fixture(scope='session')
+def extra_args():
+    """Appended where the exact command line does not matter; under sanitizers these turn
+    the sandbox off.
+    """
+    return os.environ.get('VIRTIOFSD_TEST_ARGS', '').split()
+
+
+def _scratch_folder():
+    # Short: the path of a socket has 107 bytes.
+    return tempfile.mkdtemp(prefix='vfs-')
+
+
+@pytest.fixture
+def scratch():
+    folder = _scratch_folder()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope='class')
+def class_scratch():
+    """A scratch folder for the tests of one class, that share a guest."""
+    folder = _scratch_folder()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def share(scratch):
+    folder = os.path.join(scratch, 'share')
+    os.mkdir(folder)
+    return folder
+
+
+class Starter:
+    """Starts daemons and ends those that a test leaves."""
+
+    live = set()  # ids of all that any of us started
+
+    def __init__(self, binary):
+        self.binary = binary
+        self.started = []
+
+    def __call__(self, how, share, folder, *args, **more):
+        daemon = how(self.binary, share, folder, *args, **more)
+        self.started.append(daemon)
+        Starter.live.add(daemon.pid)
+        return daemon
+
+    def finish(self):
+        for daemon in self.started:
+            daemon.kill()
+            Starter.live.discard(daemon.pid)
+        left = set(launch.processes_of(self.binary)) - Starter.live
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        assert not left, f'daemons that nobody waits for: {left}'
+
+
+@pytest.fixture
+def start(binary):
+    """start(launch.kata_go, share, folder): a daemon that does not outlive the test."""
+    starter = Starter(binary)
+    yield starter
+    starter.finish()
+
+
+@pytest.fixture(scope='class')
+def class_start(binary):
+    starter = Starter(binary)
+    yield starter
+    starter.finish()
+
+
+@pytest.fixture
+def plain(start, share, scratch, extra_args):
+    """A daemon that serves and is ready."""
+    daemon = start(launch.plain, share, scratch, extra_args)
+    daemon.wait_ready()
+    return daemon

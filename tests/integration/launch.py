@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting the daemon as its users do, Kata's two launches to the letter, and watching
+what becomes of the process.
+"""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+READY = 'Waiting for vhost-user socket connection'
+
+
+class Child:
+    """A process that we started, by its id."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.status = None  # exit status, or minus the signal
+
+    def wait(self, timeout=10):
+        """The exit status; raises TimeoutError."""
+        if self.status is None:
+            if not select.select([self.pidfd], [], [], timeout)[0]:
+                raise TimeoutError(f'process {self.pid} still runs after {timeout} s')
+            _, status = os.waitpid(self.pid, 0)
+            self.status = os.waitstatus_to_exitcode(status)
+            os.close(self.pidfd)
+        return self.status
+
+    def is_alive(self):
+        if self.status is not None:
+            return False
+        try:
+            self.wait(0)
+        except TimeoutError:
+            return True
+        return False
+
+    def signal(self, number):
+        if self.status is None:
+            signal.pidfd_send_signal(self.pidfd, number)
+
+    def kill(self):
+        """What Kata does to its daemon."""
+        self.signal(signal.SIGKILL)
+        return self.wait()
+
+    def proc(self, name):
+        """The text of /proc/<pid>/<name>."""
+        with open(f'/proc/{self.pid}/{name}', encoding='utf-8') as file:
+            return file.read()
+
+    def proc_field(self, name):
+        """One field of /proc/<pid>/status."""
+        for line in self.proc('status').splitlines():
+            if line.startswith(f'{name}:'):
+                return line.split(':', 1)[1].strip()
+        raise KeyError(name)
+
+    def descriptors(self):
+        """{number: what it refers to}."""
+        folder = f'/proc/{self.pid}/fd'
+        return {int(n): os.readlink(f'{folder}/{n}') for n in os.listdir(folder)}
+
+    def threads(self):
+        return [int(name) for name in os.listdir(f'/proc/{self.pid}/task')]
+
+    def children(self):
+        found = []
+        for thread in self.threads():
+            found += self.proc(f'task/{thread}/children').split()
+        return found
+
+
+class StrictReader(threading.Thread):
+    """Reads a pipe as Kata's runtime-rs does: line by line, as UTF-8; a byte that is not
+    ends it. All lines are kept.
+    """
+
+    def __init__(self, pipe):
+        super().__init__(daemon=True)
+        self.pipe = pipe
+        self.lines = []
+        self.error = None
+        self.is_ready = threading.Event()
+        self.start()
+
+    def run(self):
+        try:
+            for line in self.pipe:
+                self.lines.append(line.decode('utf-8', 'strict'))
+                if READY in self.lines[-1]:
+                    self.is_ready.set()
+        except (UnicodeDecodeError, ValueError) as error:
+            self.error = error
+        self.is_ready.set()
+
+    def ready_lines(self):
+        return [line for line in self.lines if READY in line]
+
+
+class Daemon(Child):
+    """A daemon with its share and socket; stderr is read strictly where it is a pipe."""
+
+    def __init__(self, pid, share, socket_path, stderr=None):
+        super().__init__(pid)
+        self.share = share
+        self.socket_path = socket_path
+        self.reader = StrictReader(stderr) if stderr else None
+
+    def wait_ready(self, timeout=10):
+        assert self.reader.is_ready.wait(timeout), 'no readiness line'
+        assert self.reader.ready_lines(), f'not ready: {self.reader.lines}'
+
+    def connect(self):
+        """A connection to its socket, as a VMM would make it."""
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(10)
+        sock.connect(self.socket_path)
+        return sock
+
+    def said(self):
+        """All of stderr, once the process has ended."""
+        self.wait()
+        self.reader.join(10)
+        assert not self.reader.is_alive(), 'somebody still holds its stderr'
+        return ''.join(self.reader.lines)
+
+
+def _popen_daemon(command, share, socket_path, cwd=None):
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=cwd,
+                               stdin=subprocess.DEVNULL)
+    # Waited for by Child; Popen must not do so a second time when it is collected.
+    process.returncode = 0
+    return Daemon(process.pid, share, socket_path, process.stderr)
+
+
+def kata_rs(binary, share, folder, extra=(), relative=False):
+    """runtime-rs: `--socket-path SOCK --shared-dir DIR --cache auto` and its extra
+    arguments; rootless it passes a bare file name and a working directory.
+    """
+    path = os.path.join(folder, 'virtiofsd.sock')
+    command = [binary, '--socket-path', 'virtiofsd.sock' if relative else path,
+               '--shared-dir', share, '--cache', 'auto',
+               '--thread-pool-size=1', '-o', 'announce_submounts', *extra]
+    return _popen_daemon(command, share, path, folder if relative else None)
+
+
+def kata_go(binary, share, folder, extra=()):
+    """The Go runtime: it binds and listens, hands a duplicate over as descriptor 3 and
+    gives /dev/null for the other three.
+    """
+    path = os.path.join(folder, 'vhost-fs.sock')
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(4096)
+        owner = os.stat(folder)
+        os.chown(path, owner.st_uid, owner.st_gid)
+        given = os.dup(listener.fileno())
+    command = [binary, '--syslog', '--cache=auto', f'--shared-dir={share}', '--fd=3',
+               '--thread-pool-size=1', '--announce-submounts', *extra]
+    actions = [(os.POSIX_SPAWN_OPEN, 0, '/dev/null', os.O_RDONLY, 0),
+               (os.POSIX_SPAWN_OPEN, 1, '/dev/null', os.O_WRONLY, 0),
+               (os.POSIX_SPAWN_OPEN, 2, '/dev/null', os.O_WRONLY, 0),
+               (os.POSIX_SPAWN_DUP2, given, 3)]
+    try:
+        pid = os.posix_spawn(binary, command, os.environ, file_actions=actions)
+    finally:
+        os.close(given)
+    return Daemon(pid, share, path)
+
+
+def plain(binary, share, folder, extra=()):
+    """The plain way, `--socket-path` and `--shared-dir`, and what the caller adds."""
+    path = os.path.join(folder, 'socket')
+    command = [binary, f'--socket-path={path}', f'--shared-dir={share}', *extra]
+    return _popen_daemon(command, share, path)
+
+
+def processes_of(binary):
+    """The ids of all processes that run this binary."""
+    found = []
+    for name in os.listdir('/proc'):
+        if name.isdigit():
+            try:
+                program = os.readlink(f'/proc/{name}/exe')
+            except OSError:
+                continue
+            if program.removesuffix(' (deleted)') == binary:
+                found.append(int(name))
+    return found
+
+
+def eventually(condition, timeout=5, interval=0.02):
+    """Poll until the condition holds; its value."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, 'did not happen in time'
+        time.sleep(interval)
