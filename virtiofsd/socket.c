@@ -156,23 +156,25 @@ static bool open_folder(Socket *self, const char *path, char **ret_name, GError 
 
 typedef enum Locked { LOCKED, LOCK_AGAIN, LOCK_FAILED } Locked;
 
-static Locked lock_pid_file(Socket *self, const char *name, GError **error)
+/* @shown is the file's path, for messages. */
+static Locked lock_pid_file(Socket *self, const char *name, const char *shown,
+                            GError **error)
 {
     const int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
     g_auto(AutoFd) fd = openat(folder_of(self), name, flags, 0600);
     struct stat status, now;
 
     if (fd < 0 || fstat(fd, &status) < 0) {
-        fail(error, "cannot open the pid file %s%s", name,
+        fail(error, "cannot open the pid file %s%s", shown,
              errno == ELOOP ? " (a symbolic link: remove it)" : "");
         return LOCK_FAILED;
     }
     if (!S_ISREG(status.st_mode) || status.st_nlink > 1 || status.st_uid != geteuid()) {
-        refuse(error, "the pid file %s is not a plain file of our own: remove it", name);
+        refuse(error, "the pid file %s is not a plain file of our own: remove it", shown);
         return LOCK_FAILED;
     }
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        fail(error, "another daemon serves this socket and holds the pid file %s", name);
+        fail(error, "another daemon serves this socket and holds the pid file %s", shown);
         return LOCK_FAILED;
     }
     /* Whoever held the lock before may have removed the file that we opened. */
@@ -185,25 +187,27 @@ static Locked lock_pid_file(Socket *self, const char *name, GError **error)
     return LOCKED;
 }
 
-static bool write_pid_file(Socket *self, const char *socket_name, GError **error)
+static bool write_pid_file(Socket *self, const char *path, const char *socket_name,
+                           GError **error)
 {
     g_autofree char *name = g_strconcat(socket_name, ".pid", NULL);
+    g_autofree char *shown = g_strconcat(path, ".pid", NULL);
     Locked locked = LOCK_AGAIN;
     char text[32];
 
     for (int i = 0; i < PID_FILE_TRIES && locked == LOCK_AGAIN; i++) {
-        locked = lock_pid_file(self, name, error);
+        locked = lock_pid_file(self, name, shown, error);
     }
     if (locked != LOCKED) {
         if (locked == LOCK_AGAIN) {
-            refuse(error, "the pid file %s changes all the time: try again", name);
+            refuse(error, "the pid file %s changes all the time: try again", shown);
         }
         return false;
     }
     int length = snprintf(text, sizeof(text), "%d\n", (int)getpid());
     if (fchmod(self->pid_fd, 0600) < 0 || ftruncate(self->pid_fd, 0) < 0 ||
         write(self->pid_fd, text, (size_t)length) != length) {
-        fail(error, "cannot write the pid file %s", name);
+        fail(error, "cannot write the pid file %s", shown);
         return false;
     }
     return true;
@@ -341,7 +345,7 @@ static bool make_socket(Socket *self, const SocketConfig *config, GError **error
     }
     return check_path(config->path, error) &&
            open_folder(self, config->path, &name, error) &&
-           write_pid_file(self, name, error) &&
+           write_pid_file(self, config->path, name, error) &&
            remove_stale(self, config->path, name, error) &&
            bind_socket(self, config->path, name, config->group != NULL ? &group : NULL,
                        error);
