@@ -600,12 +600,13 @@ int pt_fsyncdir(PtFs *fs, uint64_t nodeid, uint64_t handle, bool datasync)
     return pt_fsync(fs, nodeid, handle, datasync);
 }
 
+/* The cursor's only content here is the index of the next entry, in @stream. */
 int pt_dir_begin(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset,
                  PtDirCursor *ret_cursor)
 {
     int result = begin(fs, nodeid);
 
-    *ret_cursor = (PtDirCursor){.fs = fs, .position = offset};
+    *ret_cursor = (PtDirCursor){.fs = fs, .stream = (void *)(uintptr_t)offset};
     if (result == 0) {
         result = check_handle(nodeid, handle);
     }
@@ -614,7 +615,7 @@ int pt_dir_begin(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset,
 
 int pt_dir_next(PtDirCursor *cursor, PtDirent *ret_dirent)
 {
-    size_t i = cursor->position;
+    size_t i = (uintptr_t)cursor->stream;
 
     if (i > 0 && i == cursor->fs->fail_entry) {
         return -EIO;
@@ -629,13 +630,13 @@ int pt_dir_next(PtDirCursor *cursor, PtDirent *ret_dirent)
         .name_length = (uint32_t)strlen(entry_names[i]),
         .name = entry_names[i],
     };
-    cursor->position = i + 1;
+    cursor->stream = (void *)(uintptr_t)(i + 1);
     return 1;
 }
 
 void pt_dir_unread(PtDirCursor *cursor, const PtDirent *dirent)
 {
-    cursor->position = dirent->offset - 1;
+    cursor->stream = (void *)(uintptr_t)(dirent->offset - 1);
 }
 
 int pt_dir_lookup(PtDirCursor *cursor, const PtDirent *dirent, PtEntry *ret_entry)

@@ -62,14 +62,17 @@ static const Op ops[ABI_OPCODES] = {
     [FUSE_FSYNCDIR]      = {"FSYNCDIR", op_fsyncdir, IN(fsync), 0, OP_TAIL_NONE, 0},
     [FUSE_GETLK]         = {"GETLK", NULL, sizeof(struct fuse_lk_in),
                             sizeof(struct fuse_lk_out), OP_TAIL_NONE, 0},
-    [FUSE_SETLK]         = {"SETLK", NULL, sizeof(struct fuse_lk_in), 0, OP_TAIL_NONE, 0},
-    [FUSE_SETLKW]        = {"SETLKW", NULL, sizeof(struct fuse_lk_in), 0, OP_TAIL_NONE, 0},
+    [FUSE_SETLK]         = {"SETLK", NULL, sizeof(struct fuse_lk_in), 0,
+                            OP_TAIL_NONE, 0},
+    [FUSE_SETLKW]        = {"SETLKW", NULL, sizeof(struct fuse_lk_in), 0,
+                            OP_TAIL_NONE, 0},
     [FUSE_ACCESS]        = {"ACCESS", NULL, sizeof(struct fuse_access_in), 0,
                             OP_TAIL_NONE, 0},
     [FUSE_CREATE]        = {"CREATE", op_create, IN(create), ENTRY + OPENED, OP_TAIL_NAME,
                             OP_MODIFIES | OP_CREATES},
-    [FUSE_INTERRUPT]     = {"INTERRUPT", op_interrupt, sizeof(struct fuse_interrupt_in), 0,
-                            OP_TAIL_NONE, OP_NO_REPLY | OP_NO_GATE},
+    [FUSE_INTERRUPT]     = {"INTERRUPT", op_interrupt,
+                            sizeof(struct fuse_interrupt_in), 0, OP_TAIL_NONE,
+                            OP_NO_REPLY | OP_NO_GATE},
     [FUSE_BMAP]          = {"BMAP", NULL, sizeof(struct fuse_bmap_in),
                             sizeof(struct fuse_bmap_out), OP_TAIL_NONE, 0},
     [FUSE_DESTROY]       = {"DESTROY", op_destroy, 0, 0, OP_TAIL_NONE, OP_ALONE},
@@ -77,8 +80,8 @@ static const Op ops[ABI_OPCODES] = {
                             sizeof(struct fuse_ioctl_out), OP_TAIL_BYTES, 0},
     [FUSE_POLL]          = {"POLL", NULL, sizeof(struct fuse_poll_in),
                             sizeof(struct fuse_poll_out), OP_TAIL_NONE, 0},
-    [FUSE_NOTIFY_REPLY]  = {"NOTIFY_REPLY", NULL, sizeof(struct fuse_notify_retrieve_in), 0,
-                            OP_TAIL_BYTES, 0},
+    [FUSE_NOTIFY_REPLY]  = {"NOTIFY_REPLY", NULL,
+                            sizeof(struct fuse_notify_retrieve_in), 0, OP_TAIL_BYTES, 0},
     [FUSE_BATCH_FORGET]  = {"BATCH_FORGET", op_batch_forget, IN(batch_forget), 0,
                             OP_TAIL_BYTES, OP_NO_REPLY | OP_NO_GATE},
     [FUSE_FALLOCATE]     = {"FALLOCATE", op_fallocate, IN(fallocate), 0, OP_TAIL_NONE,
@@ -93,8 +96,8 @@ static const Op ops[ABI_OPCODES] = {
                             sizeof(struct fuse_write_out), OP_TAIL_NONE, OP_MODIFIES},
     [FUSE_SETUPMAPPING]  = {"SETUPMAPPING", NULL, sizeof(struct fuse_setupmapping_in), 0,
                             OP_TAIL_NONE, 0},
-    [FUSE_REMOVEMAPPING] = {"REMOVEMAPPING", NULL, sizeof(struct fuse_removemapping_in), 0,
-                            OP_TAIL_BYTES, 0},
+    [FUSE_REMOVEMAPPING] = {"REMOVEMAPPING", NULL,
+                            sizeof(struct fuse_removemapping_in), 0, OP_TAIL_BYTES, 0},
     [FUSE_SYNCFS]        = {"SYNCFS", op_syncfs, sizeof(struct fuse_syncfs_in), 0,
                             OP_TAIL_NONE, 0},
     [FUSE_TMPFILE]       = {"TMPFILE", NULL, IN(create), ENTRY + OPENED, OP_TAIL_NAME,
@@ -110,12 +113,6 @@ static const Op ops[ABI_OPCODES] = {
 const Op *dispatch_find(uint32_t opcode)
 {
     return opcode < ABI_OPCODES && ops[opcode].name != NULL ? &ops[opcode] : NULL;
-}
-
-int op_malformed(Request *request, const char *reason)
-{
-    request->malformed = reason;
-    return -EINVAL;
 }
 
 /* Cut @n strings out of the tail, which must hold them and nothing else. */

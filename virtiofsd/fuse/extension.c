@@ -38,12 +38,11 @@ static int parse_groups(const unsigned char *body, size_t size, PtCaller *caller
     return 0;
 }
 
-int extension_parse(const void *bytes, size_t size, bool groups_agreed, PtCaller *caller)
+static int parse_all(const unsigned char *at, size_t size, bool groups_agreed,
+                     PtCaller *caller)
 {
-    const unsigned char *at = bytes;
     bool seen_groups = false;
 
-    caller->n_groups = 0;
     while (size > 0) {
         struct fuse_ext_header header;
         if (size < sizeof(header)) {
@@ -58,7 +57,6 @@ int extension_parse(const void *bytes, size_t size, bool groups_agreed, PtCaller
             return -EINVAL;
         }
         if (parse_groups(at + sizeof(header), header.size - sizeof(header), caller) < 0) {
-            caller->n_groups = 0;
             return -EINVAL;
         }
         seen_groups = true;
@@ -66,4 +64,14 @@ int extension_parse(const void *bytes, size_t size, bool groups_agreed, PtCaller
         size -= header.size;
     }
     return 0;
+}
+
+int extension_parse(const void *bytes, size_t size, bool groups_agreed, PtCaller *caller)
+{
+    caller->n_groups = 0;
+    int result = parse_all(bytes, size, groups_agreed, caller);
+    if (result < 0) {
+        caller->n_groups = 0;
+    }
+    return result;
 }

@@ -38,6 +38,7 @@ static int answer_plus(Request *request, PtDirCursor *cursor, const PtDirent *di
     int result = reply_direntplus(request, dirent, &entry);
     if (result < 0 && entry.nodeid != 0) {
         pt_forget(request->fs, entry.nodeid, 1);
+        pt_dir_unread(cursor, dirent);
     }
     return result;
 }

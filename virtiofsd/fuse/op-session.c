@@ -13,7 +13,7 @@
 #define MAX_PAGES (SESSION_MAX_WRITE / 4096u)
 /* 0 would be taken as 12; the ring is what limits the guest. */
 #define MAX_BACKGROUND UINT16_C(65535)
-#define CONGESTION_THRESHOLD ((uint16_t)(MAX_BACKGROUND / 4u * 3u))
+#define CONGESTION_THRESHOLD ((uint16_t)(MAX_BACKGROUND * 3u / 4u))
 
 /* INIT had 16 bytes before 7.36 and has 64 since; the table row has copied the first 16.
  */

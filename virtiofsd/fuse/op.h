@@ -2,6 +2,7 @@
 #ifndef VIRTIOFSD_FUSE_OP_H
 #define VIRTIOFSD_FUSE_OP_H
 
+#include <errno.h>
 #include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -75,7 +76,11 @@ typedef struct Request {
  *
  * Return: -EINVAL.
  */
-int op_malformed(Request *request, const char *reason);
+static inline int op_malformed(Request *request, const char *reason)
+{
+    request->malformed = reason;
+    return -EINVAL;
+}
 
 /*
  * The operations, in the order of their files. Each finds @request decoded and its
