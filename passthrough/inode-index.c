@@ -165,7 +165,7 @@ static void set_key(PtFs *fs, PtInode *inode, const PtKey *key, uint32_t hash)
     inode->ino = key->identity.ino;
     inode->btime = key->identity.btime;
     inode->tag = key->tag;
-    inode->key_kind = key->kind;
+    inode->key_kind = (uint8_t)key->kind;
     atomic_store_explicit(&inode->hash, hash, memory_order_relaxed);
 }
 
