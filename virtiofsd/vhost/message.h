@@ -31,9 +31,9 @@ typedef struct VuMessage {
  * @interrupt_fd: readable = stop waiting; or -1.
  *
  * Waits for the first byte as long as it takes, for the others VU_MESSAGE_TIMEOUT_MS.
- * Descriptors count only beside the first byte, as the protocol has it; any beyond
- * VU_MAX_FDS, or beside a later byte, are closed and the message is refused.
- * Return: VU_OK, VU_CLOSED, VU_BAD_PEER (logged) or VU_INTERRUPTED.
+ * Descriptors come beside the first byte, as the protocol has it; any beyond VU_MAX_FDS,
+ * or beside bytes that are received later, are closed and the message is refused. Return:
+ * VU_OK, VU_CLOSED, VU_BAD_PEER (logged) or VU_INTERRUPTED.
  */
 VuStatus vu_message_receive(VuMessage *message, int socket, int interrupt_fd);
 
