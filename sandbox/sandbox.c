@@ -59,18 +59,8 @@
 #include <unistd.h>
 
 #include "sandbox/internal.h"
+#include "sandbox/sanitizer.h"
 #include "virtiofsd/autofd.h"
-
-#if defined(__SANITIZE_THREAD__)
-#define HAS_TOOL_THREAD 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define HAS_TOOL_THREAD 1
-#endif
-#endif
-#ifndef HAS_TOOL_THREAD
-#define HAS_TOOL_THREAD 0
-#endif
 
 bool sandbox_fail(GError **error, int code, const char *what, const char *mend)
 {
@@ -95,8 +85,7 @@ static bool check_one_thread(GError **error)
         n_threads += entry->d_name[0] != '.' ? 1 : 0;
     }
     (void)closedir(dir); /* only read from */
-    /* ThreadSanitizer has a thread of its own. */
-    if (n_threads != 1 + HAS_TOOL_THREAD && n_threads != 1) {
+    if (n_threads > 1 + SANDBOX_TOOL_THREADS) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
                     "the sandbox is entered with %u threads: all but one would stay out",
                     n_threads);

@@ -3,50 +3,20 @@
 #define SANDBOX_SECCOMP_LIST_H
 
 #include <fcntl.h>
-#include <seccomp.h>
 #include <signal.h>
-#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+
+#include "sandbox/sanitizer.h"
+#include "sandbox/seccomp-row.h"
 
 /*
  * What the sealed process may ask of the kernel; everything else meets the action of
  * --seccomp. A row says who needs it: a row that nobody needs goes.
  *
- * Calls of every request carry no argument rule: the kernel then answers from a bitmap
- * and does not run the filter. The rest is let through only as it is used. A call that an
- * architecture does not have is skipped there.
+ * Calls of every request carry no argument rule: the kernel answers those from a bitmap.
+ * The rest is let through only as it is used. What an architecture lacks is skipped.
  */
-
-/** enum SeccompAnswer - what becomes of a call. */
-typedef enum SeccompAnswer {
-    SECCOMP_ALLOW,      /* whatever the arguments */
-    SECCOMP_ALLOW_IF,   /* if (argument[index] & mask) == value */
-    SECCOMP_ALLOW_SELF, /* the same, and argument[0] is our process id */
-    SECCOMP_ABSENT,     /* fails with ENOENT */
-} SeccompAnswer;
-
-/** struct SeccompRow - one system call, or one way to use it. */
-typedef struct SeccompRow {
-    const char *name;
-    int call; /* negative: not on this architecture */
-    SeccompAnswer answer;
-    unsigned int index;
-    uint64_t mask;
-    uint64_t value;
-    const char *needed_by;
-} SeccompRow;
-
-/* clang-format off */
-#define ROW(call, ...) {#call, SCMP_SYS(call), __VA_ARGS__}
-/* clang-format on */
-#define ALLOW(call, who) ROW(call, SECCOMP_ALLOW, 0, 0, 0, who)
-#define ALLOW_IS(call, i, value, who)                                                    \
-    ROW(call, SECCOMP_ALLOW_IF, i, UINT64_MAX, value, who)
-#define ALLOW_LACKS(call, i, bits, who) ROW(call, SECCOMP_ALLOW_IF, i, bits, 0, who)
-#define ALLOW_SELF(call, i, value, who)                                                  \
-    ROW(call, SECCOMP_ALLOW_SELF, i, UINT64_MAX, value, who)
-#define ABSENT(call, who) ROW(call, SECCOMP_ABSENT, 0, 0, 0, who)
 
 static const SeccompRow seccomp_list[] = {
     /* Every request */
@@ -137,6 +107,13 @@ static const SeccompRow seccomp_list[] = {
     ALLOW_SELF(tgkill, 2, SIGABRT, "abort"),
     ALLOW_SELF(tgkill, 2, SIGBUS, "vhost: a SIGBUS that somebody sent"),
     ALLOW_IS(writev, 0, 2, "the C library's last words on stderr"),
+
+#if SANDBOX_ASAN || SANDBOX_TSAN
+    ALLOW(sigaltstack, "the sanitizer: threads that end"),
+    ALLOW(nanosleep, "the sanitizer: its own thread"),
+    ALLOW(sched_yield, "the sanitizer: its locks"),
+    ALLOW(gettimeofday, "the sanitizer: its own thread"),
+#endif
 
     /* No file exists for a library that looks for one: ours are opened with openat2. */
     ABSENT(open, "libraries"),

@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "sandbox/sanitizer.h"
+
 /*
  * What a process does to itself cannot be undone, so it is tested in a child. An
  * assertion that fails there ends the child by SIGABRT.
@@ -37,6 +39,14 @@ static inline int child_run(ChildBody body, const void *data)
 static inline void child_passes(ChildBody body, const void *data)
 {
     g_assert_cmpint(child_run(body, data), ==, 0);
+}
+
+/** child_settle() - let a sanitizer's thread, which fork(2) makes anew, begin to run. */
+static inline void child_settle(void)
+{
+    if (SANDBOX_TOOL_THREADS) {
+        g_usleep(50000);
+    }
 }
 
 /** child_status_field() - a line of /proc/PID/status. Return: its value, to be freed. */

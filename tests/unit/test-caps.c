@@ -191,7 +191,7 @@ static void drop_groups(const void *data)
     g_assert_cmpint(getgroups(0, NULL), ==, 0);
 }
 
-static void cannot_drop_groups(const void *data)
+G_GNUC_UNUSED static void cannot_drop_groups(const void *data)
 {
     static const gid_t groups[] = {7};
     g_autoptr(GError) error = NULL;
@@ -206,7 +206,10 @@ static void test_drop_groups(void)
 {
     if (is_root()) {
         child_passes(drop_groups, NULL);
+#if !SANDBOX_TOOL_THREADS
+        /* The C library aborts if only some threads may change their groups. */
         child_passes(cannot_drop_groups, NULL);
+#endif
     }
 }
 

@@ -55,6 +55,7 @@ static void go_inside(const SandboxConfig *config)
     pthread_t thread;
     SandboxView view;
 
+    child_settle();
     sandbox_scrub(-1);
     g_assert_cmpint(ptrace(PTRACE_TRACEME, 0, NULL, NULL), ==, 0);
     g_assert_cmpint(raise(SIGSTOP), ==, 0);

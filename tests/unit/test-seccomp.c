@@ -38,6 +38,7 @@ static void seal(SandboxSeccomp mode)
     const SandboxConfig config = {.seccomp = mode};
     g_autoptr(GError) error = NULL;
 
+    child_settle();
     g_assert_true(sandbox_seal(&config, &error));
     g_assert_no_error(error);
 }
