@@ -88,7 +88,7 @@ bool options_parse(Options *options, int *argc, char ***argv, GError **error)
          "no event index", NULL},
         {"mem-table", 0, 0, G_OPTION_ARG_NONE, &options->mem_table,
          "send memory by SET_MEM_TABLE", NULL},
-        {NULL},
+        {NULL, 0, 0, G_OPTION_ARG_NONE, NULL, NULL, NULL},
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
     g_option_context_set_summary(context, SUMMARY);
