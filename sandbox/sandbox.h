@@ -63,8 +63,12 @@ void sandbox_scrub(int keep_fd);
  */
 bool sandbox_enter(const SandboxConfig *config, SandboxView *ret_view, GError **error);
 
-/** sandbox_seal() - load the seccomp filter into all threads. After it: no clone, no
- * exec. Return: true, or false with @error set. */
+/**
+ * sandbox_seal() - load the seccomp filter into all threads. After it: no clone, no exec.
+ *
+ * Context: every thread has begun to run; the first calls that the C library makes in a
+ * new one are refused. Return: true, or false with @error set.
+ */
 bool sandbox_seal(const SandboxConfig *config, GError **error);
 
 #endif
