@@ -42,6 +42,7 @@ static const SeccompRow seccomp_list[] = {
     ALLOW(mkdirat, "passthrough: MKDIR"),
     ALLOW(unlinkat, "passthrough: UNLINK, RMDIR; socket: its own files at the end"),
     ALLOW(renameat2, "passthrough: RENAME"),
+    ALLOW(renameat, "the C library's renameat2 without flags, where the call exists"),
     ALLOW(linkat, "passthrough: LINK"),
     ALLOW(fchmodat, "passthrough: SETATTR, by descriptor number"),
     ALLOW(fchmod, "passthrough: SETATTR of an open file"),
