@@ -11,7 +11,7 @@
 
 static void offer(Fixture *f)
 {
-    guest_desc(&f->guest, GUEST_DESC, 0, DATA, 10, VRING_DESC_F_WRITE, 0);
+    guest_desc(&f->guest, GUEST_DESC, 0, (GuestDesc){DATA, 10, VRING_DESC_F_WRITE, 0});
     guest_offer(&f->guest, 0);
 }
 

@@ -119,8 +119,9 @@ static void submit(Scene *s, uint32_t slot, uint64_t value)
 
     slot_data(guest, slot)[0] = value;
     slot_data(guest, slot)[4] = 0;
-    guest_desc(guest, GUEST_DESC, 2 * slot, gpa, 8, NEXT, (uint16_t)(2 * slot + 1));
-    guest_desc(guest, GUEST_DESC, 2 * slot + 1, gpa + 32, 8, WRITE, 0);
+    guest_desc(guest, GUEST_DESC, 2 * slot,
+               (GuestDesc){gpa, 8, NEXT, (uint16_t)(2 * slot + 1)});
+    guest_desc(guest, GUEST_DESC, 2 * slot + 1, (GuestDesc){gpa + 32, 8, WRITE, 0});
     guest_offer(guest, (uint16_t)(2 * slot));
     if (wants_kick(s)) {
         notify(s->kick_fd);

@@ -28,8 +28,8 @@ static void check_segment(const Fixture *f, const struct iovec *segment, uint64_
 /* An honest request: 100 bytes in, 200 out. */
 static void offer_honest(Fixture *f, uint16_t head)
 {
-    guest_desc(&f->guest, GUEST_DESC, head, DATA(0), 100, NEXT, head + 1);
-    guest_desc(&f->guest, GUEST_DESC, head + 1u, DATA(2), 200, WRITE, 0);
+    guest_desc(&f->guest, GUEST_DESC, head, (GuestDesc){DATA(0), 100, NEXT, head + 1});
+    guest_desc(&f->guest, GUEST_DESC, head + 1u, (GuestDesc){DATA(2), 200, WRITE, 0});
     guest_offer(&f->guest, head);
 }
 
@@ -105,12 +105,12 @@ static void test_merge(void)
     Fixture f;
 
     fixture_init(&f, BOTH);
-    guest_desc(&f.guest, GUEST_DESC, 0, DATA(0), 40, NEXT, 1);
-    guest_desc(&f.guest, GUEST_DESC, 1, DATA(0) + 40, 60, NEXT, 2);
-    guest_desc(&f.guest, GUEST_DESC, 2, DATA(0) + 101, 9, NEXT, 3);
+    guest_desc(&f.guest, GUEST_DESC, 0, (GuestDesc){DATA(0), 40, NEXT, 1});
+    guest_desc(&f.guest, GUEST_DESC, 1, (GuestDesc){DATA(0) + 40, 60, NEXT, 2});
+    guest_desc(&f.guest, GUEST_DESC, 2, (GuestDesc){DATA(0) + 101, 9, NEXT, 3});
     /* continues the last readable one, but is writable */
-    guest_desc(&f.guest, GUEST_DESC, 3, DATA(0) + 110, 10, WRITE | NEXT, 4);
-    guest_desc(&f.guest, GUEST_DESC, 4, DATA(0) + 120, 1, WRITE, 0);
+    guest_desc(&f.guest, GUEST_DESC, 3, (GuestDesc){DATA(0) + 110, 10, WRITE | NEXT, 4});
+    guest_desc(&f.guest, GUEST_DESC, 4, (GuestDesc){DATA(0) + 120, 1, WRITE, 0});
     guest_offer(&f.guest, 0);
     g_assert_cmpint(vu_ring_pop(f.ring, f.chain, false), ==, VU_POP_CHAIN);
     g_assert_cmpuint(f.chain->n_in, ==, 2);
@@ -126,11 +126,13 @@ static void test_merge(void)
 static void offer_indirect(Fixture *f, uint32_t at, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
-        guest_desc(&f->guest, at, i, DATA(i), 0x1000,
-                   (uint16_t)((i > 0 ? WRITE : 0) | (i + 1 < n ? NEXT : 0)),
-                   (uint16_t)(i + 1));
+        guest_desc(&f->guest, at, i,
+                   (GuestDesc){DATA(i), 0x1000,
+                               (uint16_t)((i > 0 ? WRITE : 0) | (i + 1 < n ? NEXT : 0)),
+                               (uint16_t)(i + 1)});
     }
-    guest_desc(&f->guest, GUEST_DESC, 3, GUEST_GPA + at, n * 16, INDIRECT, 0);
+    guest_desc(&f->guest, GUEST_DESC, 3,
+               (GuestDesc){GUEST_GPA + at, n * 16, INDIRECT, 0});
     guest_offer(&f->guest, 3);
 }
 
@@ -166,8 +168,9 @@ static void test_indirect_unaligned(void)
     fixture_init(&f, BOTH);
     memcpy(f.guest.memory + TABLE + 3, &entry, 16);
     /* WRITE beside INDIRECT is to be ignored, and direct ones may come before */
-    guest_desc(&f.guest, GUEST_DESC, 0, DATA(1), 7, NEXT, 1);
-    guest_desc(&f.guest, GUEST_DESC, 1, GUEST_GPA + TABLE + 3, 16, INDIRECT | WRITE, 0);
+    guest_desc(&f.guest, GUEST_DESC, 0, (GuestDesc){DATA(1), 7, NEXT, 1});
+    guest_desc(&f.guest, GUEST_DESC, 1,
+               (GuestDesc){GUEST_GPA + TABLE + 3, 16, INDIRECT | WRITE, 0});
     guest_offer(&f.guest, 0);
     g_assert_cmpint(vu_ring_pop(f.ring, f.chain, false), ==, VU_POP_CHAIN);
     g_assert_cmpuint(f.chain->n_in, ==, 1);
@@ -198,7 +201,8 @@ static void test_spanning(void)
 
     fixture_init(&f, BOTH);
     use_three_regions(&f, first, second);
-    guest_desc(&f.guest, GUEST_DESC, 0, GUEST_GPA + first - 10, 0x1014, WRITE, 0);
+    guest_desc(&f.guest, GUEST_DESC, 0,
+               (GuestDesc){GUEST_GPA + first - 10, 0x1014, WRITE, 0});
     guest_offer(&f.guest, 0);
     g_assert_cmpint(vu_ring_pop(f.ring, f.chain, false), ==, VU_POP_CHAIN);
     size_t total = 0;
@@ -236,7 +240,8 @@ static void test_spanning_table(void)
         fixture_init(&f, BOTH);
         use_three_regions(&f, end, end + 0x1000);
         memcpy(f.guest.memory + end - shift, table, sizeof(table));
-        guest_desc(&f.guest, GUEST_DESC, 0, GUEST_GPA + end - shift, 48, INDIRECT, 0);
+        guest_desc(&f.guest, GUEST_DESC, 0,
+                   (GuestDesc){GUEST_GPA + end - shift, 48, INDIRECT, 0});
         guest_offer(&f.guest, 0);
         g_assert_cmpint(vu_ring_pop(f.ring, f.chain, false), ==, VU_POP_CHAIN);
         g_assert_cmpuint(f.chain->n_in, ==, 2);
@@ -251,18 +256,10 @@ static void test_spanning_table(void)
 
 /* ---- malformed chains -------------------------------------------------------------- */
 
-/* One descriptor in the ring's table, at index 0 to 7. */
-typedef struct Entry {
-    uint64_t gpa;
-    uint32_t length;
-    uint16_t flags;
-    uint16_t next;
-} Entry;
-
 typedef struct BadChain {
     const char *name;
-    Entry ring[4];
-    Entry table[3]; /* at TABLE */
+    GuestDesc ring[4];  /* the first entries of the ring's table */
+    GuestDesc table[3]; /* at TABLE */
 } BadChain;
 
 #define TABLE_AT (GUEST_GPA + TABLE)
@@ -319,12 +316,10 @@ static const BadChain bad_chains[] = {
 static void offer_bad(Fixture *f, const BadChain *bad)
 {
     for (uint32_t i = 0; i < G_N_ELEMENTS(bad->ring); i++) {
-        const Entry *e = &bad->ring[i];
-        guest_desc(&f->guest, GUEST_DESC, i, e->gpa, e->length, e->flags, e->next);
+        guest_desc(&f->guest, GUEST_DESC, i, bad->ring[i]);
     }
     for (uint32_t i = 0; i < G_N_ELEMENTS(bad->table); i++) {
-        const Entry *e = &bad->table[i];
-        guest_desc(&f->guest, TABLE, i, e->gpa, e->length, e->flags, e->next);
+        guest_desc(&f->guest, TABLE, i, bad->table[i]);
     }
     guest_offer(&f->guest, 0);
 }
@@ -373,10 +368,13 @@ static void test_indirect_not_agreed(void)
 static void offer_scattered(Fixture *f, uint32_t n, uint16_t flags)
 {
     for (uint32_t i = 0; i < n; i++) {
-        guest_desc(&f->guest, 0x40000, i, GUEST_GPA + 0x80000 + 2ull * i, 1,
-                   (uint16_t)(flags | (i + 1 < n ? NEXT : 0)), (uint16_t)(i + 1));
+        guest_desc(&f->guest, 0x40000, i,
+                   (GuestDesc){GUEST_GPA + 0x80000 + 2ull * i, 1,
+                               (uint16_t)(flags | (i + 1 < n ? NEXT : 0)),
+                               (uint16_t)(i + 1)});
     }
-    guest_desc(&f->guest, GUEST_DESC, 0, GUEST_GPA + 0x40000, 16 * n, INDIRECT, 0);
+    guest_desc(&f->guest, GUEST_DESC, 0,
+               (GuestDesc){GUEST_GPA + 0x40000, 16 * n, INDIRECT, 0});
     guest_offer(&f->guest, 0);
 }
 
@@ -434,12 +432,14 @@ static void test_total_length(void)
     vu_memory_unref(larger);
     vu_memory_unref(memory);
 
-    guest_desc(&f.guest, GUEST_DESC, 0, 1ull << 40, (uint32_t)half, NEXT, 1);
-    guest_desc(&f.guest, GUEST_DESC, 1, 1ull << 40, (uint32_t)half - 1, WRITE, 0);
+    guest_desc(&f.guest, GUEST_DESC, 0, (GuestDesc){1ull << 40, (uint32_t)half, NEXT, 1});
+    guest_desc(&f.guest, GUEST_DESC, 1,
+               (GuestDesc){1ull << 40, (uint32_t)half - 1, WRITE, 0});
     guest_offer(&f.guest, 0);
     g_assert_cmpint(vu_ring_pop(f.ring, f.chain, false), ==, VU_POP_CHAIN);
     vu_ring_push(f.ring, f.chain, 0);
-    guest_desc(&f.guest, GUEST_DESC, 1, 1ull << 40, (uint32_t)half, WRITE, 0);
+    guest_desc(&f.guest, GUEST_DESC, 1,
+               (GuestDesc){1ull << 40, (uint32_t)half, WRITE, 0});
     guest_offer(&f.guest, 0);
     expect_empty(&f);
     g_assert_true(guest_reap(&f.guest, &id, &length));
@@ -498,7 +498,7 @@ static void test_full(void)
 
     fixture_init(&f, BOTH);
     for (uint32_t i = 0; i < GUEST_QUEUE; i++) {
-        guest_desc(&f.guest, GUEST_DESC, i, DATA(0), 1, 0, 0);
+        guest_desc(&f.guest, GUEST_DESC, i, (GuestDesc){DATA(0), 1, 0, 0});
         guest_offer(&f.guest, (uint16_t)i);
     }
     for (uint32_t i = 0; i < GUEST_QUEUE; i++) {

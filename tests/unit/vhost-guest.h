@@ -66,14 +66,21 @@ static inline uint32_t guest_load32(Guest *guest, uint32_t at)
     return __atomic_load_n((uint32_t *)(void *)(guest->memory + at), __ATOMIC_SEQ_CST);
 }
 
+typedef struct GuestDesc {
+    uint64_t gpa;
+    uint32_t length;
+    uint16_t flags;
+    uint16_t next;
+} GuestDesc;
+
 /* Write descriptor @i of the table at @table (an offset in memory). */
-static inline void guest_desc(Guest *guest, uint32_t table, uint32_t i, uint64_t gpa,
-                              uint32_t length, uint16_t flags, uint16_t next)
+static inline void guest_desc(Guest *guest, uint32_t table, uint32_t i, GuestDesc desc)
 {
     uint64_t *words = (uint64_t *)(void *)(guest->memory + table + i * 16);
-    uint64_t second = length | (uint64_t)flags << 32 | (uint64_t)next << 48;
+    uint64_t second =
+        desc.length | (uint64_t)desc.flags << 32 | (uint64_t)desc.next << 48;
 
-    __atomic_store_n(&words[0], gpa, __ATOMIC_RELAXED);
+    __atomic_store_n(&words[0], desc.gpa, __ATOMIC_RELAXED);
     __atomic_store_n(&words[1], second, __ATOMIC_RELAXED);
 }
 
