@@ -5,6 +5,7 @@
  * a key does is done by the row of the long option that it stands for.
  */
 #include <fuse3/fuse_opt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -142,7 +143,9 @@ bool options_set_legacy(OptionsParse *parse, const OptionsRow *row, const char *
     Walk walk = {.parse = parse, .error = error};
 
     for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
-        templates[i] = (struct fuse_opt)FUSE_OPT_KEY(keys[i].key, (int)i);
+        /* FUSE_OPT_KEY() spelled out: clang warns of its -1U, which becomes a long. */
+        templates[i] =
+            (struct fuse_opt){.templ = keys[i].key, .offset = UINT_MAX, .value = (int)i};
     }
     parse->in_legacy = true;
     parse->has_legacy = true;

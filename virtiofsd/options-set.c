@@ -298,7 +298,7 @@ bool options_set_tag(OptionsParse *parse, const OptionsRow *row, const char *val
         return options_fail(parse, value, error, "must be 1 to %d bytes of UTF-8",
                             TAG_MAX);
     }
-    g_autofree char *tag = parse->options->tag;
+    g_free(parse->options->tag);
     parse->options->tag = g_strdup(value);
     return true;
 }

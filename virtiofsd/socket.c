@@ -63,7 +63,7 @@ static void G_GNUC_PRINTF(2, 3) fail(GError **error, const char *format, ...)
     va_start(arguments, format);
     g_autofree char *what = g_strdup_vprintf(format, arguments);
     va_end(arguments);
-    g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(saved), "%s: %s", what,
+    g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(saved), "%s: %s", what,
                 g_strerror(saved));
 }
 

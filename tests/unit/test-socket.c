@@ -210,10 +210,11 @@ static void test_umask(Place *place, gconstpointer data)
 {
     (void)data;
     mode_t old = umask(0777);
-    g_autoptr(Socket) self = open_path(place->path, NULL);
+    Socket *self = open_path(place->path, NULL);
     g_assert_cmpuint(umask(old), ==, 0777);
     assert_socket(place->path, 0700);
     assert_pid_file(place->pid_path);
+    socket_close(self);
 }
 
 static void test_group(Place *place, gconstpointer data)
@@ -230,12 +231,13 @@ static void test_group(Place *place, gconstpointer data)
         return;
     }
     gid_t wanted = entry->gr_gid;
-    g_autoptr(Socket) self = open_path(place->path, entry->gr_name);
+    Socket *self = open_path(place->path, entry->gr_name);
     assert_socket(place->path, 0770);
     g_assert_cmpint(stat(place->path, &status), ==, 0);
     g_assert_cmpuint(status.st_gid, ==, wanted);
     g_assert_cmpuint(status.st_uid, ==, geteuid());
     assert_pid_file(place->pid_path);
+    socket_close(self);
 }
 
 /* ---- what is there already -------------------------------------------------------- */
@@ -260,9 +262,10 @@ static void test_stale(Place *place, gconstpointer data)
     close(bind_at(place->path, SOCK_STREAM));
     write_file(place->pid_path, "12345678901234567890\nand more\n");
     g_assert_cmpint(chmod(place->pid_path, 0666), ==, 0);
-    g_autoptr(Socket) self = open_path(place->path, NULL);
+    Socket *self = open_path(place->path, NULL);
     assert_pid_file(place->pid_path);
     close(connect_to(place->path));
+    socket_close(self);
 }
 
 /* A socket in use is not taken from its owner, and the owner hears nothing. */
@@ -363,9 +366,10 @@ static void test_paths(Place *place, gconstpointer data)
     assert_path_fails(place->folder, "something that is not a socket");
     g_assert_cmpint(chdir(place->folder), ==, 0);
     assert_path_fails(too_long, "108 bytes are too long, 107 fit");
-    g_autoptr(Socket) self = open_path(longest, NULL);
+    Socket *self = open_path(longest, NULL);
     close(connect_to(longest));
     g_assert_cmpint(chdir(before), ==, 0);
+    socket_close(self);
 }
 
 /* ---- the end ---------------------------------------------------------------------- */
