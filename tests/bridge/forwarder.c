@@ -184,10 +184,16 @@ static int submit(Forwarder *forwarder, unsigned int queue, Slot *slot, size_t i
     return rc < 0 ? rc : 0;
 }
 
-/* An interrupt is only a hint. One that a daemon never completes must not cost a slot. */
+/*
+ * An interrupt is only a hint, and Linux's virtio-fs never sends one. Where they are
+ * wanted, those that a daemon never completes must not cost all slots.
+ */
 static bool is_dispensable(const Forwarder *forwarder, const Slot *slot)
 {
-    return slot->opcode == FUSE_INTERRUPT &&
+    if (slot->opcode != FUSE_INTERRUPT) {
+        return false;
+    }
+    return !forwarder->config.interrupts ||
            virtqueue_in_flight(forwarder->writers[0].ring) >=
                forwarder->config.n_slots / 4;
 }

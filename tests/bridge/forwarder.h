@@ -33,6 +33,7 @@ typedef struct ForwarderConfig {
     unsigned int n_readers;
     unsigned int n_slots;
     SegmentsSplit split;
+    bool interrupts;    /* forward INTERRUPT */
     Recorder *recorder; /* or NULL */
     int event_fd;       /* eventfd; written when the state changes */
 } ForwarderConfig;

@@ -175,6 +175,7 @@ static int start_forwarder(Bridge *bridge)
         .n_readers = bridge->n_fuse_fds,
         .n_slots = n_slots(options, indirect),
         .split = options->whole || !indirect ? SEGMENTS_WHOLE : SEGMENTS_LINUX,
+        .interrupts = options->interrupts,
         .recorder = bridge->recorder,
         .event_fd = bridge->event_fd,
     };

@@ -80,6 +80,8 @@ bool options_parse(Options *options, int *argc, char ***argv, GError **error)
          "regions of guest memory (2)", "N"},
         {"record", 0, 0, G_OPTION_ARG_FILENAME, &options->record,
          "append every request to a corpus (see corpus.py)", "FILE"},
+        {"interrupts", 0, 0, G_OPTION_ARG_NONE, &options->interrupts,
+         "forward INTERRUPT, which no Linux guest sends", NULL},
         {"whole", 0, 0, G_OPTION_ARG_NONE, &options->whole,
          "one descriptor for each direction, not one for each page", NULL},
         {"no-indirect", 0, 0, G_OPTION_ARG_NONE, &options->no_indirect,

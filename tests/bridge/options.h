@@ -20,6 +20,7 @@ typedef struct Options {
     int n_slots;
     int n_regions;
     gboolean read_only;
+    gboolean interrupts;
     gboolean whole;
     gboolean no_indirect;
     gboolean no_event_idx;
