@@ -145,6 +145,9 @@ int pt_create(PtFs *fs, const PtMake *make, PtEntry *ret_entry, PtOpened *ret_op
     if (r < 0) {
         return r;
     }
+    if (!pt_thread_usable()) {
+        return -EIO;
+    }
     if (creating.path.fd < 0) {
         creating.path.fd = pt_reopen(fs, creating.file.fd, O_PATH);
         if (creating.path.fd < 0) {

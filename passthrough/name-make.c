@@ -74,7 +74,10 @@ static int make_entry(PtFs *fs, const Making *making, PtEntry *ret_entry)
         return r;
     }
     r = call_as_caller(fs, node.inode->fd, making);
-    return r < 0 ? r : pt_entry_open(fs, &place, &fd, ret_entry);
+    if (r < 0) {
+        return r;
+    }
+    return pt_thread_usable() ? pt_entry_open(fs, &place, &fd, ret_entry) : -EIO;
 }
 
 int pt_mknod(PtFs *fs, const PtMake *make, PtEntry *ret_entry)
