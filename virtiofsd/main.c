@@ -114,6 +114,19 @@ static int serve(Options *options)
     return STATUS_OK;
 }
 
+/* Whoever asks for the system log may have closed stderr, as Kata's Go runtime does. */
+static int usage(const GError *error, char **argv)
+{
+    if (g_strv_contains((const char *const *)argv, "--syslog")) {
+        log_open(LOG_LEVEL_OFF, true);
+        if (log_descriptor() >= 0) {
+            log_write(LOG_LEVEL_ERROR, "%s", error->message);
+        }
+    }
+    (void)fprintf(stderr, "virtiofsd: %s\n", error->message);
+    return STATUS_USAGE;
+}
+
 int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
@@ -121,8 +134,7 @@ int main(int argc, char **argv)
     sandbox_scrub(options_find_fd(argc, argv));
     g_autoptr(Options) options = options_parse(argc, argv, &error);
     if (options == NULL) {
-        (void)fprintf(stderr, "virtiofsd: %s\n", error->message);
-        return STATUS_USAGE;
+        return usage(error, argv);
     }
     if (options->action != OPTIONS_SERVE) {
         options_print(options->action);
