@@ -24,9 +24,11 @@ struct PtFs {
     _Atomic uint64_t opens;
     _Atomic uint64_t releases;
     _Atomic uint64_t resets;
+    _Atomic uint64_t dirents;
     _Atomic uint64_t violations;
     _Atomic int in_flight;
     _Atomic int fail;
+    _Atomic unsigned char seen; /* makes a write's bytes count */
     size_t fail_entry;
     bool lingers;
     bool marks_submounts;
@@ -66,6 +68,7 @@ void null_fs_stats(PtFs *fs, NullFsStats *ret_stats)
         .opens = atomic_load_explicit(&fs->opens, memory_order_relaxed),
         .releases = atomic_load_explicit(&fs->releases, memory_order_relaxed),
         .resets = atomic_load_explicit(&fs->resets, memory_order_relaxed),
+        .dirents = atomic_load_explicit(&fs->dirents, memory_order_relaxed),
         .violations = atomic_load_explicit(&fs->violations, memory_order_relaxed),
     };
 }
@@ -503,15 +506,16 @@ ssize_t pt_read(PtFs *fs, const PtIo *io)
 ssize_t pt_write(PtFs *fs, const PtIo *io)
 {
     int result = begin_io(fs, __func__, io);
-    volatile unsigned char sink = 0;
+    unsigned char sum = 0;
 
     for (int i = 0; i < io->n_iov && result >= 0; i++) {
         const unsigned char *bytes = io->iov[i].iov_base;
         for (size_t j = 0; j < io->iov[i].iov_len; j++) {
-            sink ^= bytes[j];
+            sum ^= bytes[j];
         }
         result += (int)io->iov[i].iov_len;
     }
+    atomic_store_explicit(&fs->seen, sum, memory_order_relaxed);
     return end(fs, result);
 }
 
@@ -631,12 +635,14 @@ int pt_dir_next(PtDirCursor *cursor, PtDirent *ret_dirent)
         .name = entry_names[i],
     };
     cursor->stream = (void *)(uintptr_t)(i + 1);
+    atomic_fetch_add_explicit(&cursor->fs->dirents, 1, memory_order_relaxed);
     return 1;
 }
 
 void pt_dir_unread(PtDirCursor *cursor, const PtDirent *dirent)
 {
     cursor->stream = (void *)(uintptr_t)(dirent->offset - 1);
+    atomic_fetch_sub_explicit(&cursor->fs->dirents, 1, memory_order_relaxed);
 }
 
 int pt_dir_lookup(PtDirCursor *cursor, const PtDirent *dirent, PtEntry *ret_entry)

@@ -37,6 +37,7 @@ typedef struct NullFsStats {
     uint64_t opens;
     uint64_t releases;
     uint64_t resets;
+    uint64_t dirents;    /* read and not put back */
     uint64_t violations; /* calls that overlapped a reset */
 } NullFsStats;
 

@@ -78,7 +78,7 @@ static void check_alive(Harness *harness, uint32_t opcode)
 
 static void cut_one(Harness *harness, uint32_t opcode, size_t size)
 {
-    static const size_t rooms[] = {0, 15, 16, 17, 80, 159, 160, 4096};
+    static const size_t rooms[] = {0, 15, 16, 80, 160};
     NullFsStats before, after;
     Message honest, message;
 
@@ -107,7 +107,7 @@ static void cut_one(Harness *harness, uint32_t opcode, size_t size)
 
 static void test_cut(void)
 {
-    static const unsigned int splits[] = {0, 1, 2, 3, 41};
+    static const unsigned int splits[] = {0, 1, 2, 41};
     g_autoptr(Harness) harness = harness_new(NULL);
     Message honest;
 
@@ -208,7 +208,7 @@ static void test_extremes(void)
 static void test_random(void)
 {
     GRand *random = g_rand_new_with_seed(20240229);
-    int n = g_test_slow() ? 5000000 : 150000;
+    int n = g_test_slow() ? 5000000 : 100000;
     g_autoptr(Harness) harness = harness_new(NULL);
 
     harness_init(harness, UINT64_MAX);

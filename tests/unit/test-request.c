@@ -210,52 +210,71 @@ static void test_later_opcodes(void)
     g_assert_cmpuint(malformed(harness), ==, G_N_ELEMENTS(later));
 }
 
-/* One byte more than the largest WRITE with its extensions could have. */
-static void test_too_much(void)
+/* A request larger than a Message: @in and @tail zero bytes, or, without @in, a name of
+ * @tail bytes that does not end, or two names and extensions. */
+static int run_large(Harness *harness, uint32_t opcode, uint16_t total_extlen,
+                     const struct fuse_write_in *in, size_t tail)
 {
-    const size_t most = 40 + 40 + 1024 * 1024 + 64 * 1024;
-    g_autoptr(Harness) harness = ready();
-    g_autofree unsigned char *bytes = g_malloc0(most + 1);
-    struct fuse_out_header out[2];
-    const struct iovec reply = {.iov_base = out, .iov_len = 24};
+    size_t fixed = in != NULL ? sizeof(*in) : 0;
+    size_t size = sizeof(struct fuse_in_header) + fixed + tail;
+    const struct fuse_in_header header = {.len = (uint32_t)size,
+                                          .opcode = opcode,
+                                          .nodeid = 7,
+                                          .total_extlen = total_extlen};
+    g_autofree unsigned char *bytes = g_malloc0(size);
+    struct fuse_out_header out[16];
+    const struct iovec request = {.iov_base = bytes, .iov_len = size};
+    const struct iovec reply = {.iov_base = out, .iov_len = sizeof(out)};
+    const RequestBuffers buffers = {.in = &request, .n_in = 1, .out = &reply, .n_out = 1};
 
-    for (size_t extra = 0; extra < 2; extra++) {
-        struct fuse_in_header header = {
-            .len = (uint32_t)(most + extra), .opcode = FUSE_WRITE, .nodeid = 7};
-        const struct fuse_write_in in = {.fh = 7 + NULL_FS_HANDLE_BASE, .size = 5};
-        memcpy(bytes, &header, sizeof(header));
-        memcpy(bytes + sizeof(header), &in, sizeof(in));
-        const struct iovec request = {.iov_base = bytes, .iov_len = most + extra};
-        const RequestBuffers buffers = {
-            .in = &request, .n_in = 1, .out = &reply, .n_out = 1};
-        g_assert_cmpuint(request_run(harness->worker, &buffers), ==, extra ? 16 : 24);
-        g_assert_cmpint(out[0].error, ==, extra ? -EINVAL : 0);
+    memcpy(bytes, &header, sizeof(header));
+    if (in != NULL) {
+        memcpy(bytes + sizeof(header), in, sizeof(*in));
+    } else {
+        memset(bytes + sizeof(header), 'n', tail);
+        memcpy(bytes + sizeof(header), "n\0t", total_extlen > 0 ? 4 : 0);
     }
+    g_assert_cmpuint(request_run(harness->worker, &buffers), ==, out->len);
+    g_assert_cmpuint(out->len, >=, sizeof(*out));
+    return out->error;
 }
 
-/* The largest WRITE, and one byte more. */
+/* As large as the largest WRITE with extensions could be, and one byte more. */
+static void test_too_much(void)
+{
+    const struct fuse_write_in in = {.fh = 7 + NULL_FS_HANDLE_BASE, .size = 5};
+    const size_t most = 1024 * 1024 + 64 * 1024;
+    g_autoptr(Harness) harness = ready();
+
+    g_assert_cmpint(run_large(harness, FUSE_WRITE, 0, &in, most), ==, 0);
+    g_assert_cmpint(run_large(harness, FUSE_WRITE, 0, &in, most + 1), ==, -EINVAL);
+}
+
 static void test_max_write(void)
 {
-    const size_t data = 1024 * 1024 + 1;
+    const size_t most = 1024 * 1024;
+    struct fuse_write_in in = {.fh = 7 + NULL_FS_HANDLE_BASE, .size = most};
     g_autoptr(Harness) harness = ready();
-    g_autofree unsigned char *bytes = g_malloc0(80 + data);
-    struct fuse_out_header out[2];
-    const struct iovec reply = {.iov_base = out, .iov_len = 24};
 
-    for (size_t extra = 0; extra < 2; extra++) {
-        size_t size = 80 + data - 1 + extra;
-        struct fuse_in_header header = {
-            .len = (uint32_t)size, .opcode = FUSE_WRITE, .nodeid = 7};
-        const struct fuse_write_in in = {.fh = 7 + NULL_FS_HANDLE_BASE,
-                                         .size = (uint32_t)(data - 1 + extra)};
-        memcpy(bytes, &header, sizeof(header));
-        memcpy(bytes + sizeof(header), &in, sizeof(in));
-        const struct iovec request = {.iov_base = bytes, .iov_len = size};
-        const RequestBuffers buffers = {
-            .in = &request, .n_in = 1, .out = &reply, .n_out = 1};
-        g_assert_cmpuint(request_run(harness->worker, &buffers), ==, extra ? 16 : 24);
-        g_assert_cmpint(out[0].error, ==, extra ? -EINVAL : 0);
+    g_assert_cmpint(run_large(harness, FUSE_WRITE, 0, &in, most), ==, 0);
+    in.size++;
+    g_assert_cmpint(run_large(harness, FUSE_WRITE, 0, &in, most + 1), ==, -EINVAL);
+}
+
+/* Names and extensions larger than all that a worker has. */
+static void test_large_names(void)
+{
+    g_autoptr(Harness) harness = ready();
+
+    for (size_t size = 4000; size < 1000000; size = size * 5 / 4) {
+        g_assert_cmpint(run_large(harness, FUSE_LOOKUP, 0, NULL, size), ==,
+                        size <= PT_NAME_MAX + 1 + 4096 ? -EINVAL : -ENAMETOOLONG);
+        uint16_t extlen = (uint16_t)MIN(size / 8, UINT16_MAX);
+        g_assert_cmpint(
+            run_large(harness, FUSE_SYMLINK, extlen, NULL, (size_t)extlen * 8 + 4), ==,
+            -EINVAL);
     }
+    harness_check_alive(harness);
 }
 
 /* The lines of --log-level=debug, and of a malformed request. */
@@ -290,6 +309,15 @@ static void test_log(void)
 /* ---- bytes that change while they are read ------------------------------------------
  */
 
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+#define IS_TSAN true
+#else
+#define IS_TSAN false
+#endif
+
 typedef struct Flipper {
     unsigned char *bytes;
     size_t size;
@@ -317,15 +345,10 @@ static void *flipper_main(void *data)
 /* Each decision is made on one copy: a sanitizer would see a bound checked on another. */
 static void test_changing_bytes(void)
 {
-#if defined(__SANITIZE_THREAD__)
-    g_test_skip("the race is the guest's, and meant");
-#else
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-    g_test_skip("the race is the guest's, and meant");
-    return;
-#endif
-#endif
+    if (IS_TSAN) {
+        g_test_skip("the race is the guest's, and meant");
+        return;
+    }
     g_autoptr(Harness) harness = ready();
     unsigned char *out = malloc(4096);
 
@@ -352,7 +375,6 @@ static void test_changing_bytes(void)
     free(out);
     harness_init(harness, UINT64_MAX);
     harness_check_alive(harness);
-#endif
 }
 
 int main(int argc, char **argv)
@@ -368,6 +390,7 @@ int main(int argc, char **argv)
     g_test_add_func("/request/later-opcodes", test_later_opcodes);
     g_test_add_func("/request/too-much", test_too_much);
     g_test_add_func("/request/max-write", test_max_write);
+    g_test_add_func("/request/large-names", test_large_names);
     g_test_add_func("/request/log", test_log);
     g_test_add_func("/request/changing-bytes", test_changing_bytes);
     return g_test_run();

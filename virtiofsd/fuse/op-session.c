@@ -32,12 +32,13 @@ static int read_rest(Request *request)
     return 0;
 }
 
+/* A short INIT has left flags2 at 0. */
 static uint64_t offered_flags(const Request *request)
 {
     const struct fuse_init_in *in = &request->in.init;
     uint64_t flags = in->flags;
 
-    if ((flags & FUSE_INIT_EXT) != 0 && request->tail > 0) {
+    if ((flags & FUSE_INIT_EXT) != 0) {
         flags |= (uint64_t)in->flags2 << 32;
     }
     return flags;
