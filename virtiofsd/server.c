@@ -101,7 +101,7 @@ static bool open_signals(Server *server, GError **error)
     server->end_fd = signalfd(-1, &end, SFD_CLOEXEC | SFD_NONBLOCK);
     server->stats_fd = signalfd(-1, &stats, SFD_CLOEXEC | SFD_NONBLOCK);
     if (server->end_fd < 0 || server->stats_fd < 0) {
-        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
+        g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(errno),
                     "cannot receive signals: %s", strerrordesc_np(errno));
         return false;
     }

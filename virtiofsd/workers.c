@@ -213,7 +213,7 @@ static bool group_init(Group *group, int stop_fd, GError **error)
     if (group->epoll_fd < 0 || group->wake_fd < 0 ||
         epoll_ctl(group->epoll_fd, EPOLL_CTL_ADD, group->wake_fd, &wake) < 0 ||
         epoll_ctl(group->epoll_fd, EPOLL_CTL_ADD, stop_fd, &stop) < 0) {
-        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
+        g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(errno),
                     "cannot set up waiting for requests: %s", strerrordesc_np(errno));
         return false;
     }
@@ -241,7 +241,7 @@ static bool worker_make(Workers *workers, unsigned int index, Session *session,
     int result = pthread_create(&self->thread, &attributes, worker_main, self);
     pthread_attr_destroy(&attributes);
     if (result != 0) {
-        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(result),
+        g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(result),
                     "cannot start %u worker threads: %s; lower --thread-pool-size",
                     workers->n_threads, strerrordesc_np(result));
         return false;
@@ -260,7 +260,7 @@ static bool wait_ready(Workers *workers, GError **error)
     int result = workers->enter_error;
     pthread_mutex_unlock(&workers->lock);
     if (result < 0) {
-        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-result),
+        g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(-result),
                     "cannot prepare a worker thread: %s", strerrordesc_np(-result));
         return false;
     }
