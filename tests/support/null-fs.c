@@ -8,6 +8,7 @@
 #include "tests/support/null-fs.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -34,6 +35,8 @@ struct PtFs {
     bool marks_submounts;
     bool records;
     NullFsCall last;
+    char name[PT_NAME_MAX + 1]; /* of last */
+    char second[PATH_MAX];
 };
 
 /* ---- the account ------------------------------------------------------------------- */
@@ -115,10 +118,12 @@ static void record(PtFs *fs, const NullFsCall *call, const char *name, const cha
     }
     fs->last = *call;
     if (name != NULL) {
-        snprintf(fs->last.name, sizeof(fs->last.name), "%s", name);
+        snprintf(fs->name, sizeof(fs->name), "%s", name);
+        fs->last.name = fs->name;
     }
     if (second != NULL) {
-        snprintf(fs->last.second, sizeof(fs->last.second), "%s", second);
+        snprintf(fs->second, sizeof(fs->second), "%s", second);
+        fs->last.second = fs->second;
     }
 }
 

@@ -48,8 +48,8 @@ typedef struct NullFsCall {
     uint64_t handle;
     uint64_t other; /* new parent, whence, nlookup, length */
     uint64_t offset;
-    char name[PT_NAME_MAX + 1];
-    char second[4096];
+    const char *name;   /* copied; NULL: had none */
+    const char *second; /* new name or target */
     PtCaller caller;
     uint32_t mode;
     uint32_t rdev;
