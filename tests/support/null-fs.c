@@ -218,7 +218,6 @@ void pt_fs_free(PtFs *fs)
     free(fs);
 }
 
-/* pt_forget() is the one call that may overlap. */
 static void check_alone(PtFs *fs)
 {
     if (atomic_load_explicit(&fs->in_flight, memory_order_relaxed) != 0) {
@@ -274,8 +273,10 @@ int pt_lookup(PtFs *fs, uint64_t parent, const char *name, PtEntry *ret_entry)
 void pt_forget(PtFs *fs, uint64_t nodeid, uint64_t nlookup)
 {
     atomic_fetch_add_explicit(&fs->forgets, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&fs->in_flight, 1, memory_order_relaxed);
     record(fs, &(NullFsCall){.function = __func__, .nodeid = nodeid, .other = nlookup},
            NULL, NULL);
+    (void)end(fs, 0);
 }
 
 ssize_t pt_readlink(PtFs *fs, uint64_t nodeid, char *buffer, size_t size)

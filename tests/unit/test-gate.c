@@ -134,10 +134,12 @@ static void sleep_ms(long ms)
 static void test_waits(void)
 {
     Shared *shared = shared_new();
-    GateSlot *slot = aligned_alloc(GATE_LINE, sizeof(*slot));
+    GateSlot *slot = aligned_alloc(GATE_LINE, 2 * sizeof(*slot));
+    GateSlot *other = slot + 1;
     pthread_t thread;
 
     gate_add(&shared->gate, slot);
+    gate_add(&shared->gate, other);
     gate_enter(&shared->gate, slot);
     pthread_create(&thread, NULL, enter_alone_once, shared);
     while (!atomic_load(&shared->gate.closed)) {
@@ -145,6 +147,9 @@ static void test_waits(void)
     }
     sleep_ms(20);
     g_assert_cmpint(atomic_load(&shared->alone), ==, 0);
+    /* Who does not wait is turned away at once, and is not in the way later. */
+    g_assert_false(gate_try_enter(&shared->gate, other));
+    g_assert_false(gate_try_enter(&shared->gate, other));
     gate_leave(&shared->gate, slot);
     pthread_join(thread, NULL);
     g_assert_cmpint(atomic_load(&shared->alone), ==, 1);
@@ -152,9 +157,12 @@ static void test_waits(void)
     /* Open again, for those who come and for the next one alone. */
     gate_enter(&shared->gate, slot);
     gate_leave(&shared->gate, slot);
+    g_assert_true(gate_try_enter(&shared->gate, other));
+    gate_leave(&shared->gate, other);
     gate_enter_alone(&shared->gate);
     gate_leave_alone(&shared->gate);
     gate_remove(&shared->gate, slot);
+    gate_remove(&shared->gate, other);
     gate_clear(&shared->gate);
     free(slot);
     free(shared);

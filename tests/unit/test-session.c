@@ -309,7 +309,8 @@ static void asker_start(Asker *asker, Harness *harness, uint32_t opcode,
     pthread_create(&asker->thread, NULL, asker_main, asker);
 }
 
-/* INIT, DESTROY and reset against requests, and FORGET that waits for nobody. */
+/* INIT, DESTROY and reset against requests, and against FORGET, which waits for nobody.
+ */
 static void test_concurrent(void)
 {
     g_autoptr(Harness) harness = harness_new(NULL);

@@ -20,7 +20,7 @@ static const Op ops[ABI_OPCODES] = {
     /* opcode                name        run             in, out, tail, flags */
     [FUSE_LOOKUP]        = {"LOOKUP", op_lookup, 0, ENTRY, OP_TAIL_NAME, 0},
     [FUSE_FORGET]        = {"FORGET", op_forget, IN(forget), 0, OP_TAIL_NONE,
-                            OP_NO_REPLY | OP_NO_GATE},
+                            OP_NO_REPLY | OP_NO_WAIT},
     [FUSE_GETATTR]       = {"GETATTR", op_getattr, IN(getattr), ATTR, OP_TAIL_NONE, 0},
     [FUSE_SETATTR]       = {"SETATTR", op_setattr, IN(setattr), ATTR, OP_TAIL_NONE,
                             OP_MODIFIES},
@@ -72,7 +72,7 @@ static const Op ops[ABI_OPCODES] = {
                             OP_MODIFIES | OP_CREATES},
     [FUSE_INTERRUPT]     = {"INTERRUPT", op_interrupt,
                             sizeof(struct fuse_interrupt_in), 0, OP_TAIL_NONE,
-                            OP_NO_REPLY | OP_NO_GATE},
+                            OP_NO_REPLY | OP_NO_WAIT},
     [FUSE_BMAP]          = {"BMAP", NULL, sizeof(struct fuse_bmap_in),
                             sizeof(struct fuse_bmap_out), OP_TAIL_NONE, 0},
     [FUSE_DESTROY]       = {"DESTROY", op_destroy, 0, 0, OP_TAIL_NONE, OP_ALONE},
@@ -83,7 +83,7 @@ static const Op ops[ABI_OPCODES] = {
     [FUSE_NOTIFY_REPLY]  = {"NOTIFY_REPLY", NULL,
                             sizeof(struct fuse_notify_retrieve_in), 0, OP_TAIL_BYTES, 0},
     [FUSE_BATCH_FORGET]  = {"BATCH_FORGET", op_batch_forget, IN(batch_forget), 0,
-                            OP_TAIL_BYTES, OP_NO_REPLY | OP_NO_GATE},
+                            OP_TAIL_BYTES, OP_NO_REPLY | OP_NO_WAIT},
     [FUSE_FALLOCATE]     = {"FALLOCATE", op_fallocate, IN(fallocate), 0, OP_TAIL_NONE,
                             OP_MODIFIES},
     [FUSE_READDIRPLUS]   = {"READDIRPLUS", op_readdirplus, IN(read), 0, OP_TAIL_NONE, 0},
@@ -212,6 +212,25 @@ static int run_in_session(const Op *op, Request *request)
     return result < 0 ? result : op->run(request);
 }
 
+static int run_alone(const Op *op, Request *request, Gate *gate)
+{
+    gate_enter_alone(gate);
+    int result = run_in_session(op, request);
+    gate_leave_alone(gate);
+    return result;
+}
+
+/* FORGET must never be behind a request, so not behind an INIT that waits for one either.
+ * It need not: with the session all that it could forget ends. */
+static bool enter(const Op *op, Gate *gate, GateSlot *slot)
+{
+    if ((op->flags & OP_NO_WAIT) != 0) {
+        return gate_try_enter(gate, slot);
+    }
+    gate_enter(gate, slot);
+    return true;
+}
+
 int dispatch_run(const Op *op, Request *request, GateSlot *slot)
 {
     Gate *gate = &request->session->gate;
@@ -220,16 +239,12 @@ int dispatch_run(const Op *op, Request *request, GateSlot *slot)
     if (result < 0) {
         return result;
     }
-    if ((op->flags & OP_NO_GATE) != 0) {
-        return run_in_session(op, request);
-    }
     if ((op->flags & OP_ALONE) != 0) {
-        gate_enter_alone(gate);
-        result = run_in_session(op, request);
-        gate_leave_alone(gate);
-        return result;
+        return run_alone(op, request, gate);
     }
-    gate_enter(gate, slot);
+    if (!enter(op, gate, slot)) {
+        return -EAGAIN;
+    }
     result = run_in_session(op, request);
     gate_leave(gate, slot);
     return result;

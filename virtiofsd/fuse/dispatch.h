@@ -25,7 +25,7 @@ typedef enum OpFlags {
     OP_CREATES = 2,     /* extensions may follow the tail */
     OP_NO_REPLY = 4,    /* the guest expects none, not even an error */
     OP_BEFORE_INIT = 8, /* needs no session */
-    OP_NO_GATE = 16,    /* may run while another runs alone; never waits for one */
+    OP_NO_WAIT = 16,    /* never waits at the gate: dropped if it is closed */
     OP_ALONE = 32,      /* no other request runs meanwhile */
 } OpFlags;
 

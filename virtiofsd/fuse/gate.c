@@ -58,23 +58,10 @@ static void wake_all(Gate *gate)
 static void wait_open(Gate *gate)
 {
     pthread_mutex_lock(&gate->lock);
-    pthread_cond_broadcast(&gate->changed);
     while (atomic_load(&gate->closed)) {
         pthread_cond_wait(&gate->changed, &gate->lock);
     }
     pthread_mutex_unlock(&gate->lock);
-}
-
-void gate_enter(Gate *gate, GateSlot *slot)
-{
-    for (;;) {
-        atomic_store(&slot->busy, true);
-        if (!atomic_load(&gate->closed)) {
-            return;
-        }
-        atomic_store(&slot->busy, false);
-        wait_open(gate);
-    }
 }
 
 void gate_leave(Gate *gate, GateSlot *slot)
@@ -82,6 +69,23 @@ void gate_leave(Gate *gate, GateSlot *slot)
     atomic_store(&slot->busy, false);
     if (atomic_load(&gate->closed)) {
         wake_all(gate);
+    }
+}
+
+bool gate_try_enter(Gate *gate, GateSlot *slot)
+{
+    atomic_store(&slot->busy, true);
+    if (!atomic_load(&gate->closed)) {
+        return true;
+    }
+    gate_leave(gate, slot);
+    return false;
+}
+
+void gate_enter(Gate *gate, GateSlot *slot)
+{
+    while (!gate_try_enter(gate, slot)) {
+        wait_open(gate);
     }
 }
 

@@ -42,6 +42,10 @@ void gate_remove(Gate *gate, GateSlot *slot);
 void gate_enter(Gate *gate, GateSlot *slot);
 void gate_leave(Gate *gate, GateSlot *slot);
 
+/** gate_try_enter() - as gate_enter(), without waiting.
+ * Return: false if somebody runs alone, or waits to; then nothing was entered. */
+bool gate_try_enter(Gate *gate, GateSlot *slot);
+
 /** gate_enter_alone() - keep others out and wait until those inside have left.
  * Context: any thread that is not inside; no lock is held afterwards. Ends with
  * gate_leave_alone(). */
