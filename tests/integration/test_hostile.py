@@ -84,7 +84,8 @@ def samples(guest):
         fuse.SETATTR: (guest.file, setattr_body),
         fuse.READLINK: (guest.link, b''),
         fuse.SYMLINK: (guest.folder, two),
-        fuse.MKNOD: (guest.folder, struct.pack('=IIII', stat.S_IFREG | 0o600, 0, 0, 0) + name),
+        fuse.MKNOD: (guest.folder, struct.pack('=IIII', stat.S_IFREG | 0o600, 0, 0, 0)
+                     + name),
         fuse.MKDIR: (guest.folder, struct.pack('=II', 0o700, 0) + name),
         fuse.UNLINK: (guest.folder, name),
         fuse.RMDIR: (guest.folder, name),
@@ -128,10 +129,11 @@ def samples(guest):
         fuse.SETUPMAPPING: (guest.file, struct.pack('=5Q', guest.handle, 0, 4096, 0, 0)),
         fuse.REMOVEMAPPING: (guest.file, struct.pack('=IQQ', 1, 0, 4096)),
         fuse.SYNCFS: (fuse.ROOT, struct.pack('=Q', 0)),
-        fuse.TMPFILE: (guest.folder, struct.pack('=IIII', os.O_RDWR, 0o600, 0, 0) + b'/\0'),
+        fuse.TMPFILE: (guest.folder, struct.pack('=IIII', os.O_RDWR, 0o600, 0, 0)
+                       + b'/\0'),
         fuse.STATX: (guest.file, struct.pack('=IIQII', 0, 0, 0, 0, 0x7FF)),
-        fuse.COPY_FILE_RANGE_64: (guest.file, struct.pack('=7Q', guest.handle, 0, guest.file,
-                                                          guest.handle, 0, 16, 0)),
+        fuse.COPY_FILE_RANGE_64: (guest.file, struct.pack(
+            '=7Q', guest.handle, 0, guest.file, guest.handle, 0, 16, 0)),
     }
 
 
@@ -300,8 +302,8 @@ def test_read_of_less_than_room(unharmed):
     assert CONTENT[10:] not in reply.room, 'bytes beyond what was asked for'
 
 
-@pytest.mark.parametrize('name', [b'', b'.', b'..', b'a/b', b'/etc', b'../outside', b'x' * 256,
-                                  b'/'], ids=repr)
+@pytest.mark.parametrize('name', [b'', b'.', b'..', b'a/b', b'/etc', b'../outside',
+                                  b'x' * 256, b'/'], ids=repr)
 def test_names_that_are_no_component(unharmed, share, name):
     """No operation takes them, whatever the sandbox."""
     folder, client = unharmed.folder, unharmed.client
@@ -317,14 +319,15 @@ def test_names_that_are_no_component(unharmed, share, name):
             (fuse.RENAME, struct.pack('=Q', folder) + b'a\0' + end),
             (fuse.RENAME, struct.pack('=Q', folder) + end + b'a\0')):
         reply = client.send(opcode, folder, body)
-        assert reply.is_well_formed and reply.errno in (22, 36), f'opcode {opcode}: {reply}'
+        assert reply.is_well_formed and reply.errno in (22, 36), f'{opcode}: {reply}'
     assert set(os.listdir(os.path.dirname(share))) == outside
 
 
 def test_special_files_are_never_opened(unharmed, share):
     client = unharmed.client
     for name, mode, rdev in ((b'fifo', stat.S_IFIFO, 0), (b'socket', stat.S_IFSOCK, 0),
-                             (b'char', stat.S_IFCHR, 0x501), (b'block', stat.S_IFBLK, 0x700)):
+                             (b'char', stat.S_IFCHR, 0x501),
+                             (b'block', stat.S_IFBLK, 0x700)):
         node = client.mknod(unharmed.folder, name, mode | 0o666, rdev).nodeid
         for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_TRUNC):
             reply = client.send(fuse.OPEN, node, struct.pack('=II', flags, 0))

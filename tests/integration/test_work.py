@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real programs on a share that is mounted through the bridge: version control, compiling,
+data verified under load, the file-system stressors. Afterwards the daemon holds what it
+held before.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [os.path.join(TESTS, 'bridge'), os.path.join(TESTS, 'support')]
+
+import bridge as bridges  # noqa: E402
+from launch import eventually  # noqa: E402
+
+TOP = os.path.dirname(TESTS)
+# Needs features that FUSE or the test machine lacks, or works on something else.
+NOT_FOR_US = 'binderfs,fiemap,verity,xattr'
+# What every request of the daemon has part in; short enough for sanitizers.
+FEW_STRESSORS = ('dentry', 'dir', 'fallocate', 'fstat', 'link', 'open', 'rename', 'seek',
+                 'symlink', 'utime')
+RSS_SLACK_KIB = 8192
+
+
+def run(*command, cwd=None, timeout=150):
+    done = subprocess.run(command, cwd=cwd, timeout=timeout, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+                          encoding='utf-8', errors='replace')
+    assert done.returncode == 0, f'{command}: {done.returncode}\n{done.stdout[-4000:]}'
+    return done.stdout
+
+
+def held(daemon):
+    """What its descriptors refer to."""
+    return sorted(daemon.descriptors().values())
+
+
+def rss_kib(daemon):
+    return int(daemon.proc_field('VmRSS').split()[0])
+
+
+@pytest.fixture
+def mount(plain, share, scratch, build, monkeypatch):
+    """A folder on the mounted share, unmounted and audited afterwards."""
+    monkeypatch.setenv('VIRTIOFSD_BUILD', build)
+    folder = os.path.join(scratch, 'mount')
+    os.mkdir(folder)
+    with bridges.Bridge(plain.socket_path, folder) as bridge:
+        bridge.wait_mounted()
+        before, rss = held(plain), rss_kib(plain)
+        work = os.path.join(folder, 'work')
+        os.mkdir(work)
+        yield work
+        shutil.rmtree(work)
+        with open('/proc/sys/vm/drop_caches', 'w', encoding='ascii') as drop:
+            drop.write('2')
+        eventually(lambda: held(plain) == before)
+        assert rss_kib(plain) < rss + RSS_SLACK_KIB
+        assert bridge.unmount() == bridges.UNMOUNTED, bridge.log()
+    assert os.listdir(share) == []
+    assert plain.wait() == 0
+
+
+@pytest.mark.sandboxed
+def test_clone_build_and_test(mount):
+    """This very project, cloned, compiled and its unit tests run on the share."""
+    checkout = os.path.join(mount, 'checkout')
+    folder = os.path.join(mount, 'build')
+    run('git', '-c', 'safe.directory=*', 'clone', '-q', '--no-hardlinks', TOP, checkout)
+    run('git', 'fsck', '--strict', cwd=checkout)
+    assert run('git', 'status', '--porcelain', cwd=checkout) == ''
+    run('meson', 'setup', '-Doptimization=0', '-Dman=disabled', folder, checkout)
+    programs = ('iov', 'reply', 'options')
+    run('ninja', '-C', folder, 'virtiofsd/virtiofsd',
+        *(f'tests/unit/test-{name}' for name in programs))
+    assert 'Fail:               0' in run('meson', 'test', '-C', folder, '--no-rebuild',
+                                          *programs)
+    run('git', 'gc', '-q', cwd=checkout)
+    run('git', 'fsck', '--strict', cwd=checkout)
+
+
+@pytest.mark.parametrize('direct', [0, 1], ids=['cached', 'direct'])
+def test_fio_verify(mount, direct):
+    """16 jobs, mixed sizes, every block read back and checked."""
+    run('fio', '--name=verify', f'--directory={mount}', '--rw=randrw', '--bs=4k-64k',
+        '--size=4m', '--numjobs=16', '--verify=crc32c', '--do_verify=1',
+        '--verify_fatal=1', '--verify_state_save=0', f'--direct={direct}',
+        '--group_reporting', cwd=mount)
+
+
+@pytest.mark.sanitizer
+def test_few_stressors(mount):
+    for name in FEW_STRESSORS:
+        out = run('stress-ng', '--temp-path', mount, f'--{name}', '4', '--verify',
+                  '--timeout', '1s', cwd=mount)
+        assert 'fail:' not in out and 'error:' not in out
+
+
+def all_stressors(mount, workers, seconds):
+    out = run('stress-ng', '--temp-path', mount, '--class', 'filesystem', '--exclude',
+              NOT_FOR_US, '--sequential', str(workers), '--timeout', f'{seconds}s',
+              '--verify', cwd=mount, timeout=600 + 60 * seconds)
+    assert 'fail:' not in out and 'error:' not in out
+    assert 'successful run completed' in out
+
+
+@pytest.mark.sandboxed
+@pytest.mark.timeout(400)
+def test_all_stressors(mount):
+    all_stressors(mount, 1, 1)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_all_stressors_for_long(mount):
+    all_stressors(mount, 4, 30)
