@@ -4,8 +4,11 @@
  *
  * No reader can block the answers: there are no more slots than requests that a queue
  * holds, so submitting never waits, and whoever waits for a slot holds nothing that the
- * other threads need. A reader sleeps in read(2), which only a signal ends; because a
- * signal that comes just before the call is lost, forwarder_stop() repeats it.
+ * other threads need. Each request queue has slots of its own: ThreadSanitizer in a
+ * daemon sees no order between the last use of a buffer on one queue and its next use on
+ * another, because that order is made here, in another process. A reader sleeps in
+ * read(2), which only a signal ends; because a signal that comes just before the call is
+ * lost, forwarder_stop() repeats it.
  *
  * An answer must be one that Linux would accept from a virtio-fs device; the others are
  * counted and replaced by EIO, as the guest's driver would do.
@@ -30,7 +33,8 @@
 
 typedef struct Reader {
     Forwarder *forwarder;
-    unsigned int index;
+    unsigned int queue; /* for its requests, but those of hiprio */
+    Slots *slots;
     int fuse_fd;
     pthread_t thread;
     bool started;
@@ -46,7 +50,7 @@ typedef struct Writer {
 
 struct Forwarder {
     ForwarderConfig config;
-    Slots *slots;
+    Slots **slots; /* one pool for each request queue */
     Reader *readers;
     Writer *writers; /* one for each queue */
     unsigned int n_queues;
@@ -67,8 +71,7 @@ size_t forwarder_memory_size(unsigned int n_slots)
     return slots_memory_size(n_slots);
 }
 
-/* ---- state --------------------------------------------------------------------------
- */
+/* ---- state ------------------------------------------------------------------ */
 
 static void set_state(Forwarder *forwarder, ForwarderState state)
 {
@@ -121,8 +124,7 @@ static void set(bool *flag)
     __atomic_store_n(flag, true, __ATOMIC_RELEASE);
 }
 
-/* ---- from the kernel to the daemon --------------------------------------------------
- */
+/* ---- from the kernel to the daemon ------------------------------------------ */
 
 /* Read one request. Return: its size, 0 to try again, -errno if there are no more. */
 static ssize_t read_request(Forwarder *forwarder, const Reader *reader, Slot *slot)
@@ -148,15 +150,6 @@ static ssize_t read_request(Forwarder *forwarder, const Reader *reader, Slot *sl
         fail(forwarder, "read from /dev/fuse", -errno);
         return -EIO;
     }
-}
-
-static unsigned int choose_queue(const Forwarder *forwarder, const Reader *reader,
-                                 const Slot *slot)
-{
-    if (!reply_is_expected(slot->opcode) || forwarder->n_queues == 1) {
-        return 0;
-    }
-    return 1 + reader->index % (forwarder->n_queues - 1);
 }
 
 static int submit(Forwarder *forwarder, unsigned int queue, Slot *slot, size_t in_size)
@@ -214,7 +207,7 @@ static int forward(Forwarder *forwarder, const Reader *reader, Slot *slot, size_
         slot->out_size = slots_out_room();
     }
     if (is_dispensable(forwarder, slot)) {
-        slots_put(forwarder->slots, slot);
+        slots_put(slot);
         return 0;
     }
     if (slot->opcode == FUSE_INIT) {
@@ -224,7 +217,8 @@ static int forward(Forwarder *forwarder, const Reader *reader, Slot *slot, size_
         recorder_add(forwarder->config.recorder, slot->in, size);
     }
     (void)__atomic_fetch_add(&forwarder->n_requests, 1, __ATOMIC_RELAXED);
-    return submit(forwarder, choose_queue(forwarder, reader, slot), slot, size);
+    unsigned int queue = reply_is_expected(slot->opcode) ? reader->queue : 0;
+    return submit(forwarder, queue, slot, size);
 }
 
 static void *run_reader(void *opaque)
@@ -232,18 +226,18 @@ static void *run_reader(void *opaque)
     Reader *reader = opaque;
     Forwarder *forwarder = reader->forwarder;
     Slot *slot;
-    while ((slot = slots_take(forwarder->slots)) != NULL) {
+    while ((slot = slots_take(reader->slots)) != NULL) {
         ssize_t size;
         do {
             size = read_request(forwarder, reader, slot);
         } while (size == 0);
         if (size < 0) {
-            slots_put(forwarder->slots, slot);
+            slots_put(slot);
             break;
         }
         int rc = forward(forwarder, reader, slot, (size_t)size);
         if (rc < 0) {
-            slots_put(forwarder->slots, slot);
+            slots_put(slot);
             fail(forwarder, "cannot submit a request", rc);
             break;
         }
@@ -252,8 +246,7 @@ static void *run_reader(void *opaque)
     return NULL;
 }
 
-/* ---- from the daemon to the kernel --------------------------------------------------
- */
+/* ---- from the daemon to the kernel ------------------------------------------ */
 
 /* virtio_fs_verify_response() and fuse_dev_do_write() of Linux 7.2. */
 static bool is_well_formed(const Slot *slot, const struct fuse_out_header *header,
@@ -331,7 +324,7 @@ static void *run_writer(void *opaque)
             if (slot->out_size > 0) {
                 write_answer(forwarder, slot, completion.length);
             }
-            slots_put(forwarder->slots, slot);
+            slots_put(slot);
         }
         if (rc < 0) {
             fail(forwarder, "the daemon wrote nonsense into the used ring", rc);
@@ -350,8 +343,22 @@ static void *run_writer(void *opaque)
     }
 }
 
-/* ---- life ---------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------- */
+
+static bool make_slots(Forwarder *forwarder)
+{
+    GuestMemory *memory = frontend_memory(forwarder->config.frontend);
+    unsigned int n_pools = forwarder->n_queues - 1;
+    unsigned int n = forwarder->config.n_slots / n_pools;
+    forwarder->slots = g_new0(Slots *, n_pools);
+    for (unsigned int i = 0; i < n_pools; i++) {
+        forwarder->slots[i] = slots_new(memory, n > 0 ? n : 1);
+        if (forwarder->slots[i] == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
 
 Forwarder *forwarder_new(const ForwarderConfig *config)
 {
@@ -361,18 +368,20 @@ Forwarder *forwarder_new(const ForwarderConfig *config)
     (void)pthread_mutex_init(&forwarder->error_lock, NULL); /* cannot fail here */
     forwarder->readers = g_new0(Reader, config->n_readers);
     forwarder->writers = g_new0(Writer, forwarder->n_queues);
-    for (unsigned int i = 0; i < config->n_readers; i++) {
-        forwarder->readers[i] =
-            (Reader){.forwarder = forwarder, .index = i, .fuse_fd = config->fuse_fds[i]};
-    }
     for (unsigned int i = 0; i < forwarder->n_queues; i++) {
         forwarder->writers[i] =
             (Writer){.forwarder = forwarder, .ring = frontend_queue(config->frontend, i)};
     }
-    forwarder->slots = slots_new(frontend_memory(config->frontend), config->n_slots);
-    if (forwarder->slots == NULL) {
+    if (!make_slots(forwarder)) {
         forwarder_free(forwarder);
         return NULL;
+    }
+    for (unsigned int i = 0; i < config->n_readers; i++) {
+        unsigned int pool = i % (forwarder->n_queues - 1);
+        forwarder->readers[i] = (Reader){.forwarder = forwarder,
+                                         .queue = pool + 1,
+                                         .slots = forwarder->slots[pool],
+                                         .fuse_fd = config->fuse_fds[i]};
     }
     return forwarder;
 }
@@ -382,7 +391,10 @@ void forwarder_free(Forwarder *forwarder)
     if (forwarder == NULL) {
         return;
     }
-    slots_free(forwarder->slots);
+    for (unsigned int i = 0; i + 1 < forwarder->n_queues; i++) {
+        slots_free(forwarder->slots[i]);
+    }
+    g_free(forwarder->slots);
     (void)pthread_mutex_destroy(&forwarder->error_lock); /* nobody holds it */
     g_free(forwarder->readers);
     g_free(forwarder->writers);
@@ -425,11 +437,16 @@ static void stop_reader(Reader *reader)
 bool forwarder_stop(Forwarder *forwarder, int drain_ms)
 {
     set(&forwarder->stop_readers);
-    slots_close(forwarder->slots);
+    for (unsigned int i = 0; i + 1 < forwarder->n_queues; i++) {
+        slots_close(forwarder->slots[i]);
+    }
     for (unsigned int i = 0; i < forwarder->config.n_readers; i++) {
         stop_reader(&forwarder->readers[i]);
     }
-    bool idle = slots_wait_idle(forwarder->slots, drain_ms);
+    bool idle = true;
+    for (unsigned int i = 0; i + 1 < forwarder->n_queues; i++) {
+        idle = slots_wait_idle(forwarder->slots[i], drain_ms) && idle;
+    }
     set(&forwarder->stop_writers);
     for (unsigned int i = 0; i < forwarder->n_queues; i++) {
         Writer *writer = &forwarder->writers[i];
@@ -446,15 +463,15 @@ bool forwarder_stop(Forwarder *forwarder, int drain_ms)
 
 int forwarder_destroy_session(Forwarder *forwarder, int timeout_ms)
 {
-    slots_open(forwarder->slots);
-    Slot *slot = slots_take(forwarder->slots);
+    const unsigned int queue = 1;
+    slots_open(forwarder->slots[0]);
+    Slot *slot = slots_take(forwarder->slots[0]);
     struct fuse_in_header header = {
         .len = sizeof(header), .opcode = FUSE_DESTROY, .unique = 2};
     memcpy(slot->in, &header, sizeof(header));
     slot->opcode = FUSE_DESTROY;
     slot->unique = header.unique;
     slot->out_size = sizeof(struct fuse_out_header);
-    unsigned int queue = forwarder->n_queues > 1 ? 1 : 0;
     int rc = submit(forwarder, queue, slot, sizeof(header));
     if (rc < 0) {
         return rc;
@@ -463,7 +480,7 @@ int forwarder_destroy_session(Forwarder *forwarder, int timeout_ms)
     rc = virtqueue_wait(forwarder->writers[queue].ring, &completion, timeout_ms);
     if (rc == 1) {
         (void)check_answer(forwarder, slot, completion.length);
-        slots_put(forwarder->slots, slot);
+        slots_put(slot);
     }
     return rc < 0 ? rc : 0;
 }

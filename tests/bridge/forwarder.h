@@ -31,7 +31,7 @@ typedef struct ForwarderConfig {
     Frontend *frontend;
     const int *fuse_fds; /* one for each reader */
     unsigned int n_readers;
-    unsigned int n_slots;
+    unsigned int n_slots; /* shared out to the request queues */
     SegmentsSplit split;
     bool interrupts;    /* forward INTERRUPT */
     Recorder *recorder; /* or NULL */

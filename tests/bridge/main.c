@@ -60,8 +60,7 @@ static int complain(int rc, const char *what)
     return rc;
 }
 
-/* ---- start --------------------------------------------------------------------------
- */
+/* ---- start ------------------------------------------------------------------ */
 
 static void ignore_signal(int number)
 {
@@ -90,7 +89,8 @@ static int prepare_signals(Bridge *bridge)
 static unsigned int n_slots(const Options *options, bool indirect)
 {
     int most = indirect ? options->queue_size : options->queue_size / 4;
-    return (unsigned int)MIN(options->n_slots, most);
+    int n = MAX(options->n_slots, options->n_queues);
+    return (unsigned int)MIN(n, most);
 }
 
 static int connect_daemon(Bridge *bridge)
@@ -101,7 +101,7 @@ static int connect_daemon(Bridge *bridge)
     config.n_request_queues = (unsigned int)options->n_queues;
     config.queue_size = (unsigned int)options->queue_size;
     config.n_regions = (unsigned int)options->n_regions;
-    config.memory_size = forwarder_memory_size((unsigned int)options->n_slots) +
+    config.memory_size = forwarder_memory_size(n_slots(options, true)) +
                          (unsigned int)options->n_regions * (4u << 20);
     if (options->no_indirect) {
         config.features &= ~FRONTEND_F_INDIRECT_DESC;
@@ -209,8 +209,7 @@ static int start(Bridge *bridge)
     return rc == 0 ? start_forwarder(bridge) : rc;
 }
 
-/* ---- unmounting ---------------------------------------------------------------------
- */
+/* ---- unmounting ------------------------------------------------------------- */
 
 static void start_unmount(Bridge *bridge, bool lazy)
 {
@@ -249,8 +248,7 @@ static void detach(Bridge *bridge)
     }
 }
 
-/* ---- serving ------------------------------------------------------------------------
- */
+/* ---- serving ---------------------------------------------------------------- */
 
 /* Return: an exit status, or -1 to go on. */
 static int handle_signals(Bridge *bridge)
@@ -334,8 +332,7 @@ static int serve(Bridge *bridge)
     }
 }
 
-/* ---- end ----------------------------------------------------------------------------
- */
+/* ---- end -------------------------------------------------------------------- */
 
 /* The mount is gone in an orderly way: end the session as a guest does. */
 static int finish_session(Bridge *bridge)

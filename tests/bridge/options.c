@@ -43,6 +43,9 @@ static bool check(Options *options, GError **error)
     } else if (options->n_regions < 1 || options->n_regions > 8) {
         words = "--regions: 1 to 8";
     }
+    if (words == NULL && options->n_queues > options->queue_size / 4) {
+        words = "--queues: at most a quarter of --queue-size";
+    }
     if (words != NULL) {
         g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, words);
         return false;

@@ -59,7 +59,8 @@ Slots *slots_new(GuestMemory *memory, unsigned int n)
         }
         slots->all[i].in = in + SEGMENTS_IN_LEAD;
         slots->all[i].out = out + SEGMENTS_OUT_LEAD;
-        slots_put(slots, &slots->all[i]);
+        slots->all[i].owner = slots;
+        slots_put(&slots->all[i]);
     }
     return slots;
 }
@@ -91,8 +92,9 @@ Slot *slots_take(Slots *slots)
     return slot;
 }
 
-void slots_put(Slots *slots, Slot *slot)
+void slots_put(Slot *slot)
 {
+    Slots *slots = slot->owner;
     (void)pthread_mutex_lock(&slots->lock);
     slot->next = slots->free;
     slots->free = slot;

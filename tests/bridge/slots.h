@@ -17,6 +17,7 @@
 
 /** struct Slot - one request from its reading to the writing of its answer. */
 typedef struct Slot Slot;
+typedef struct Slots Slots;
 struct Slot {
     uint8_t *in;
     uint8_t *out;
@@ -24,10 +25,9 @@ struct Slot {
     uint32_t opcode;
     size_t out_size;
     int fuse_fd; /* where it was read, and where the answer must go */
+    Slots *owner;
     Slot *next;
 };
-
-typedef struct Slots Slots;
 
 /** slots_memory_size() - Return: guest memory for @n slots. */
 size_t slots_memory_size(unsigned int n);
@@ -41,7 +41,8 @@ void slots_free(Slots *slots);
 
 /** slots_take() - wait for a free slot, the one used last. Return: NULL once closed. */
 Slot *slots_take(Slots *slots);
-void slots_put(Slots *slots, Slot *slot);
+/** slots_put() - give it back to its pool. */
+void slots_put(Slot *slot);
 /** slots_close() - nobody gets a slot any more; who waits returns. */
 void slots_close(Slots *slots);
 /** slots_open() - the contrary. */

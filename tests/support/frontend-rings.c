@@ -78,8 +78,7 @@ int frontend_set_fd(Frontend *frontend, uint32_t request, unsigned int queue, in
                                                      .n_fds = 1});
 }
 
-/* ---- memory -------------------------------------------------------------------------
- */
+/* ---- memory ----------------------------------------------------------------- */
 
 static bool has_slots(const Frontend *frontend)
 {
@@ -171,8 +170,7 @@ int frontend_remove_region(Frontend *frontend, unsigned int index)
     return rc;
 }
 
-/* ---- rings --------------------------------------------------------------------------
- */
+/* ---- rings ------------------------------------------------------------------ */
 
 static int set_addresses(Frontend *frontend, unsigned int queue)
 {

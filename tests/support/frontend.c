@@ -55,8 +55,7 @@ const char *frontend_error(const Frontend *frontend)
     return frontend->error;
 }
 
-/* ---- memory and queues --------------------------------------------------------------
- */
+/* ---- memory and queues ------------------------------------------------------ */
 
 static void close_fd(int *fd)
 {
@@ -152,8 +151,7 @@ void frontend_free(Frontend *frontend)
     free(frontend);
 }
 
-/* ---- connection ---------------------------------------------------------------------
- */
+/* ---- connection ------------------------------------------------------------- */
 
 void frontend_attach_take(Frontend *frontend, int socket_fd_take)
 {
@@ -200,8 +198,7 @@ void frontend_disconnect(Frontend *frontend)
     frontend->n_known_regions = 0;
 }
 
-/* ---- messages -----------------------------------------------------------------------
- */
+/* ---- messages --------------------------------------------------------------- */
 
 static int send_flags(Frontend *frontend, const FrontendRequest *request, uint32_t flags)
 {
@@ -315,8 +312,7 @@ static int get_u64(Frontend *frontend, uint32_t request, uint64_t *ret_value)
     return 0;
 }
 
-/* ---- negotiation --------------------------------------------------------------------
- */
+/* ---- negotiation ------------------------------------------------------------ */
 
 static int set_backend_socket(Frontend *frontend)
 {
@@ -385,8 +381,7 @@ int frontend_negotiate(Frontend *frontend)
     return rc < 0 ? rc : frontend_reset(frontend);
 }
 
-/* ---- parts --------------------------------------------------------------------------
- */
+/* ---- parts ------------------------------------------------------------------ */
 
 unsigned int frontend_n_queues(const Frontend *frontend)
 {

@@ -61,8 +61,7 @@ void frontend_free(Frontend *frontend);
 /** frontend_error() - Return: why the last failing call failed. */
 const char *frontend_error(const Frontend *frontend);
 
-/* ---- the usual way ------------------------------------------------------------------
- */
+/* ---- the usual way ---------------------------------------------------------- */
 
 int frontend_connect(Frontend *frontend, const char *socket_path);
 /** frontend_attach_take() - use a connected socket; owned from now on. */
@@ -85,8 +84,7 @@ int frontend_add_region(Frontend *frontend, size_t size);
 /** frontend_remove_region() - tell the peer and unmap the region. */
 int frontend_remove_region(Frontend *frontend, unsigned int index);
 
-/* ---- single steps -------------------------------------------------------------------
- */
+/* ---- single steps ----------------------------------------------------------- */
 
 /** frontend_set_memory() - send the regions the peer does not know yet. */
 int frontend_set_memory(Frontend *frontend);
@@ -99,8 +97,7 @@ int frontend_get_base(Frontend *frontend, unsigned int queue);
 int frontend_swap_call(Frontend *frontend, unsigned int queue);
 int frontend_get_config(Frontend *frontend, uint32_t offset, uint32_t size, void *bytes);
 
-/* ---- raw messages -------------------------------------------------------------------
- */
+/* ---- raw messages ----------------------------------------------------------- */
 
 /** struct FrontendRequest - a well-formed message. */
 typedef struct FrontendRequest {
@@ -123,8 +120,7 @@ int frontend_receive(Frontend *frontend, VhostReply *reply, int timeout_ms);
 /** frontend_is_closed() - Return: whether the peer hung up within @timeout_ms. */
 bool frontend_is_closed(Frontend *frontend, int timeout_ms);
 
-/* ---- parts --------------------------------------------------------------------------
- */
+/* ---- parts ------------------------------------------------------------------ */
 
 unsigned int frontend_n_queues(const Frontend *frontend);
 Virtqueue *frontend_queue(const Frontend *frontend, unsigned int queue);

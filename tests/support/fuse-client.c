@@ -67,6 +67,7 @@ struct Client {
     pthread_cond_t slot_freed;
     ClientSlot *free;
     uint64_t next_unique;
+    unsigned int turn; /* spreads requests over the queues */
 };
 
 void client_config_init(ClientConfig *config)
@@ -91,8 +92,7 @@ size_t client_memory_size(const ClientConfig *config)
     return 2 * config->n_slots * area_size(config) + PAGE;
 }
 
-/* ---- life ---------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------- */
 
 static void init_cond(pthread_cond_t *cond)
 {
@@ -192,8 +192,7 @@ void client_set_split(Client *client, SegmentsSplit split, size_t split_size)
     (void)pthread_mutex_unlock(&client->lock);
 }
 
-/* ---- slots --------------------------------------------------------------------------
- */
+/* ---- slots ------------------------------------------------------------------ */
 
 static int64_t now_ms(void)
 {
@@ -220,14 +219,26 @@ static void put_slot(Client *client, ClientSlot *slot)
     (void)pthread_cond_signal(&client->slot_freed);
 }
 
-static ClientSlot *take_slot(Client *client, int64_t deadline)
+static ClientSlot *take_slot(Client *client, unsigned int queue, int64_t deadline)
 {
     while (client->free == NULL && now_ms() < deadline) {
         wait_cond(client, &client->slot_freed, deadline);
     }
-    ClientSlot *slot = client->free;
+    /*
+     * Rather one that served the same queue before: ThreadSanitizer in the daemon sees no
+     * order between uses of a buffer on two queues, since it is made in this process.
+     */
+    ClientSlot **link = &client->free;
+    for (ClientSlot **at = link; *at != NULL; at = &(*at)->next) {
+        if ((*at)->queue == queue) {
+            link = at;
+            break;
+        }
+    }
+    ClientSlot *slot = *link;
     if (slot != NULL) {
-        client->free = slot->next;
+        *link = slot->next;
+        slot->queue = queue;
         slot->state = SLOT_FILLING;
         slot->next = NULL;
     }
@@ -304,19 +315,17 @@ static int send_slot(Client *client, ClientSlot *slot)
     return rc < 0 ? rc : 0;
 }
 
-/* ---- filling a slot -----------------------------------------------------------------
- */
+/* ---- filling a slot --------------------------------------------------------- */
 
-static unsigned int choose_queue(const Client *client, unsigned int wanted,
-                                 const ClientSlot *slot)
+static unsigned int choose_queue(Client *client, unsigned int wanted, uint32_t opcode)
 {
     if (wanted != CLIENT_QUEUE_AUTO && wanted <= client->n_queues) {
         return wanted - 1;
     }
-    if (!reply_is_expected(opcode_of(slot)) || client->n_queues == 1) {
+    if (!reply_is_expected(opcode) || client->n_queues == 1) {
         return 0;
     }
-    return 1 + (unsigned int)(slot->unique / 2 % (client->n_queues - 1));
+    return 1 + client->turn++ % (client->n_queues - 1);
 }
 
 static int append(Client *client, ClientSlot *slot, const void *bytes, size_t size)
@@ -376,7 +385,6 @@ static int fill(Client *client, ClientSlot *slot, const ClientRequest *request)
     room += sizeof(struct fuse_out_header);
     bool silent = request->no_reply || !reply_is_expected(request->opcode);
     slot->out_size = silent ? 0 : room;
-    slot->queue = choose_queue(client, request->queue, slot);
     return slot->out_size > client->out_room ? -EMSGSIZE : 0;
 }
 
@@ -389,12 +397,10 @@ static int fill_raw(Client *client, ClientSlot *slot, const ClientRaw *raw)
     if (raw->size >= 16) {
         memcpy(&slot->unique, slot->in + offsetof(struct fuse_in_header, unique), 8);
     }
-    slot->queue = choose_queue(client, raw->queue, slot);
     return rc < 0 ? rc : raw->room > client->out_room ? -EMSGSIZE : 0;
 }
 
-/* ---- waiting ------------------------------------------------------------------------
- */
+/* ---- waiting ---------------------------------------------------------------- */
 
 static void complete(Client *client, const VirtqueueCompletion *completion)
 {
@@ -506,37 +512,70 @@ static int run_slot(Client *client, ClientSlot *slot, ClientReply *reply,
     return make_reply(slot, reply);
 }
 
-int client_exchange(Client *client, const ClientRequest *request, ClientReply *reply)
+/* One of both: a request to be built, or bytes. */
+typedef struct Order {
+    const ClientRequest *request;
+    const ClientRaw *raw;
+} Order;
+
+static unsigned int queue_of(Client *client, const Order *order)
 {
-    int64_t deadline = now_ms() + client->config.timeout_ms;
+    uint32_t opcode = 0;
+    if (order->request != NULL) {
+        return choose_queue(client, order->request->queue, order->request->opcode);
+    }
+    if (order->raw->size >= sizeof(uint32_t) + sizeof(opcode)) {
+        memcpy(&opcode,
+               (const uint8_t *)order->raw->bytes +
+                   offsetof(struct fuse_in_header, opcode),
+               sizeof(opcode));
+    }
+    return choose_queue(client, order->raw->queue, opcode);
+}
+
+/* Take a slot and fill it. Called and left with the lock held. */
+static int prepare(Client *client, const Order *order, int64_t deadline,
+                   ClientSlot **ret_slot)
+{
+    ClientSlot *slot = take_slot(client, queue_of(client, order), deadline);
+    if (slot == NULL) {
+        return -EAGAIN;
+    }
+    int rc = order->request != NULL ? fill(client, slot, order->request)
+                                    : fill_raw(client, slot, order->raw);
+    if (rc < 0) {
+        put_slot(client, slot);
+        return rc;
+    }
+    *ret_slot = slot;
+    return 0;
+}
+
+static int exchange(Client *client, const Order *order, ClientReply *reply,
+                    int timeout_ms)
+{
+    int64_t deadline = now_ms() + timeout_ms;
+    ClientSlot *slot;
     *reply = (ClientReply){0};
     (void)pthread_mutex_lock(&client->lock);
-    ClientSlot *slot = take_slot(client, deadline);
-    int rc = slot == NULL ? -EAGAIN : fill(client, slot, request);
+    int rc = prepare(client, order, deadline, &slot);
     if (rc == 0) {
         rc = run_slot(client, slot, reply, deadline);
-    } else if (slot != NULL) {
-        put_slot(client, slot);
     }
     (void)pthread_mutex_unlock(&client->lock);
     return rc;
 }
 
+int client_exchange(Client *client, const ClientRequest *request, ClientReply *reply)
+{
+    return exchange(client, &(Order){.request = request}, reply,
+                    client->config.timeout_ms);
+}
+
 int client_exchange_raw(Client *client, const ClientRaw *raw, ClientReply *reply,
                         int timeout_ms)
 {
-    int64_t deadline = now_ms() + timeout_ms;
-    *reply = (ClientReply){0};
-    (void)pthread_mutex_lock(&client->lock);
-    ClientSlot *slot = take_slot(client, deadline);
-    int rc = slot == NULL ? -EAGAIN : fill_raw(client, slot, raw);
-    if (rc == 0) {
-        rc = run_slot(client, slot, reply, deadline);
-    } else if (slot != NULL) {
-        put_slot(client, slot);
-    }
-    (void)pthread_mutex_unlock(&client->lock);
-    return rc;
+    return exchange(client, &(Order){.raw = raw}, reply, timeout_ms);
 }
 
 int client_call(Client *client, const ClientRequest *request, void *out, size_t out_size)
@@ -556,22 +595,17 @@ int client_call(Client *client, const ClientRequest *request, void *out, size_t 
     return rc;
 }
 
-/* ---- without waiting ----------------------------------------------------------------
- */
+/* ---- without waiting -------------------------------------------------------- */
 
-static int submit(Client *client, const ClientRequest *request, const ClientRaw *raw,
-                  void *tag)
+static int submit(Client *client, const Order *order, void *tag)
 {
+    ClientSlot *slot;
     (void)pthread_mutex_lock(&client->lock);
-    ClientSlot *slot = take_slot(client, 0);
-    int rc = -EAGAIN;
-    if (slot != NULL) {
-        rc = raw != NULL ? fill_raw(client, slot, raw) : fill(client, slot, request);
+    int rc = prepare(client, order, 0, &slot);
+    if (rc == 0) {
         slot->state = SLOT_SUBMITTED;
         slot->tag = tag;
-        if (rc == 0) {
-            rc = send_slot(client, slot);
-        }
+        rc = send_slot(client, slot);
         if (rc < 0) {
             put_slot(client, slot);
         }
@@ -582,12 +616,12 @@ static int submit(Client *client, const ClientRequest *request, const ClientRaw 
 
 int client_submit(Client *client, const ClientRequest *request, void *tag)
 {
-    return submit(client, request, NULL, tag);
+    return submit(client, &(Order){.request = request}, tag);
 }
 
 int client_submit_raw(Client *client, const ClientRaw *raw, void *tag)
 {
-    return submit(client, NULL, raw, tag);
+    return submit(client, &(Order){.raw = raw}, tag);
 }
 
 int client_reap(Client *client, unsigned int queue, ClientReply *reply, int timeout_ms)

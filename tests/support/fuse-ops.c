@@ -137,8 +137,7 @@ int client_access(Client *client, uint64_t nodeid, uint32_t mask)
     return call_args(client, FUSE_ACCESS, nodeid, &in, sizeof(in));
 }
 
-/* ---- names --------------------------------------------------------------------------
- */
+/* ---- names ------------------------------------------------------------------ */
 
 int client_readlink(Client *client, uint64_t nodeid, char *target, size_t size)
 {
@@ -241,8 +240,7 @@ int client_rename2(Client *client, const ClientRename *rename)
     return rename_with(client, FUSE_RENAME2, rename, &in, sizeof(in));
 }
 
-/* ---- files and directories ----------------------------------------------------------
- */
+/* ---- files and directories -------------------------------------------------- */
 
 static int open_with(Client *client, uint32_t opcode, uint64_t nodeid, uint32_t flags,
                      uint64_t *ret_fh)
@@ -421,8 +419,7 @@ int client_syncfs(Client *client, uint64_t nodeid)
     return call_args(client, FUSE_SYNCFS, nodeid, &in, sizeof(in));
 }
 
-/* ---- extended attributes ------------------------------------------------------------
- */
+/* ---- extended attributes ---------------------------------------------------- */
 
 /* The answer is the value, or with size 0 the length that it needs. */
 static int xattr_with(Client *client, const ClientRequest *request, void *value,

@@ -185,8 +185,7 @@ void virtqueue_reset(Virtqueue *queue)
     (void)pthread_mutex_unlock(&queue->lock);
 }
 
-/* ---- submission, under the lock -----------------------------------------------------
- */
+/* ---- submission, under the lock --------------------------------------------- */
 
 static uint16_t take_descriptor(Virtqueue *queue)
 {
@@ -349,8 +348,7 @@ void virtqueue_kick_always(Virtqueue *queue)
     (void)pthread_mutex_unlock(&queue->lock);
 }
 
-/* ---- completion ---------------------------------------------------------------------
- */
+/* ---- completion ------------------------------------------------------------- */
 
 static void free_chain(Virtqueue *queue, uint16_t head)
 {
@@ -468,8 +466,7 @@ int virtqueue_wait(Virtqueue *queue, VirtqueueCompletion *completion, int timeou
     }
 }
 
-/* ---- hostile use --------------------------------------------------------------------
- */
+/* ---- hostile use ------------------------------------------------------------ */
 
 int virtqueue_reserve(Virtqueue *queue, unsigned int n, uint16_t *heads)
 {
