@@ -89,6 +89,7 @@ static uint32_t stop(Vmm *v)
     g_assert_cmpuint(reply.header.size, ==, 8);
     g_assert_cmpuint(reply.payload.state.index, ==, 1);
     expect_calls(v, "stop1 ");
+    g_assert_false(is_open(v->kick_fds[1]));
     return reply.payload.state.num;
 }
 
@@ -415,32 +416,55 @@ static void test_other_ring(void)
     vmm_clear(&v);
 }
 
-/* The wait ends when the process is asked to end, or when the VMM leaves. */
+/* The VMM leaves, or the process is asked to end, while @waiting waits. */
+static void give_up(const Outgoing *waiting, bool leave)
+{
+    Slow slow;
+    Vmm v;
+
+    begin(&v);
+    slow_begin(&slow, &v, 300000);
+    vmm_send(&v, waiting);
+    if (leave) {
+        close(v.peer);
+        v.peer = -1;
+    } else {
+        uint64_t one = 1;
+        g_assert_cmpint(write(v.interrupt_fd, &one, 8), ==, 8);
+    }
+    g_assert_cmpint(vu_device_handle(v.device), ==, VU_INTERRUPTED);
+    g_assert_false(atomic_load(&slow.pushed));
+    /* not in time, then in time; the request's memory stays as long as it runs */
+    g_assert_false(vu_device_disconnect(v.device, 10));
+    g_assert_cmpint(vu_device_fd(v.device), ==, -1);
+    g_assert_true(vu_device_disconnect(v.device, 10000));
+    g_assert_cmpuint(guest_used_index(&v.guest), ==, 2);
+    slow_end(&slow);
+    /* nothing is held back when the next one comes */
+    if (leave) {
+        g_string_truncate(v.calls, 0);
+        guest_reboots(&v);
+        vmm_connect(&v);
+        vmm_negotiate(&v);
+        g_assert_cmpuint(vmm_memory(&v, 0, GUEST_SIZE, v.guest.fd), ==, 0);
+        start(&v, 0);
+        expect_served(&v);
+    }
+    vmm_clear(&v);
+}
+
 static void test_giving_up(void)
 {
+    const struct vu_vring_state state = {1, 0};
+    const struct vu_mem_single single = vmm_region(0, GUEST_SIZE);
+    const Outgoing base = {VU_GET_VRING_BASE, PLAIN, &state, sizeof(state), NULL, 0};
+    const Outgoing remove = {VU_REM_MEM_REG, NR, &single, sizeof(single), NULL, 0};
+    const Outgoing reset = {VU_RESET_DEVICE, NR, NULL, 0, NULL, 0};
+
     for (int leave = 0; leave < 2; leave++) {
-        Slow slow;
-        Vmm v;
-        begin(&v);
-        slow_begin(&slow, &v, 300000);
-        const struct vu_vring_state state = {1, 0};
-        vmm_send(&v, &(Outgoing){VU_GET_VRING_BASE, PLAIN, &state, 8, NULL, 0});
-        if (leave) {
-            close(v.peer);
-            v.peer = -1;
-        } else {
-            uint64_t one = 1;
-            g_assert_cmpint(write(v.interrupt_fd, &one, 8), ==, 8);
-        }
-        g_assert_cmpint(vu_device_handle(v.device), ==, VU_INTERRUPTED);
-        g_assert_false(atomic_load(&slow.pushed));
-        /* not in time, then in time; the request's memory stays as long as it runs */
-        g_assert_false(vu_device_disconnect(v.device, 10));
-        g_assert_cmpint(vu_device_fd(v.device), ==, -1);
-        g_assert_true(vu_device_disconnect(v.device, 10000));
-        g_assert_cmpuint(guest_used_index(&v.guest), ==, 2);
-        slow_end(&slow);
-        vmm_clear(&v);
+        give_up(&base, leave != 0);
+        give_up(&remove, leave != 0);
+        give_up(&reset, leave != 0);
     }
 }
 

@@ -365,6 +365,7 @@ static void test_other_sigbus(void)
         int fd = make_file(PAGE);
         char *page = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
         g_assert_cmpint(vu_guard_install(), ==, 0);
+        g_assert_cmpint(vu_guard_add(page - PAGE, PAGE, PAGE), ==, 0); /* the one below */
         g_assert_cmpint(ftruncate(fd, 0), ==, 0);
         _exit(*(volatile char *)page);
     }

@@ -277,6 +277,22 @@ static void test_states(void)
     expect_empty(&f); /* no longer enabled */
     vu_ring_set_enabled(f.ring, true);
     expect_chain(&f); /* from entry 0 again */
+
+    /* entries known before the reset are not believed after it */
+    for (int i = 0; i < 3; i++) {
+        offer(&f);
+    }
+    g_assert_cmpint(vu_ring_pop(f.ring, f.chain, true), ==, VU_POP_MORE);
+    vu_ring_push(f.ring, f.chain, 0);
+    vu_ring_stop(f.ring);
+    vu_ring_reset(f.ring);
+    f.guest.offered = 0;
+    guest_store16(&f.guest, GUEST_AVAIL + 2, 0);
+    g_assert_cmpint(vu_ring_set_size(f.ring, GUEST_QUEUE), ==, 0);
+    g_assert_cmpint(vu_ring_set_addresses(f.ring, &guest_addresses), ==, 0);
+    g_assert_cmpint(vu_ring_start(f.ring), ==, 0);
+    vu_ring_set_enabled(f.ring, true);
+    expect_empty(&f);
     fixture_clear(&f);
 }
 
@@ -333,6 +349,11 @@ static void test_idle(void)
     fixture_clear(&f);
 }
 
+static void *page_of(char *host)
+{
+    return host - (uintptr_t)host % 4096;
+}
+
 /* A chain in flight keeps the table that it was popped from. */
 static void test_chain_keeps_memory(void)
 {
@@ -345,7 +366,10 @@ static void test_chain_keeps_memory(void)
     use_memory(&f, vu_memory_new()); /* which the device does not do in flight */
     *(volatile char *)host = 42;
     g_assert_cmpint(f.guest.memory[GUEST_DATA], ==, 42);
+    g_assert_cmpuint(vu_ring_in_flight(f.ring), ==, 1);
     vu_ring_push(f.ring, f.chain, 1); /* nowhere to write it to */
+    g_assert_cmpint(msync(page_of(host), 4096, MS_ASYNC), ==, -1); /* unmapped */
+    g_assert_null(f.chain->memory);
     g_assert_cmpuint(guest_used_index(&f.guest), ==, 0);
     g_assert_cmpuint(vu_ring_in_flight(f.ring), ==, 0);
     fixture_clear(&f);

@@ -507,6 +507,17 @@ static void test_full(void)
         vu_ring_push(f.ring, f.chain, 0);
     }
     expect_empty(&f);
+
+    /* one that comes when only the last of several is left is reported with it */
+    guest_offer(&f.guest, 0);
+    guest_offer(&f.guest, 1);
+    g_assert_cmpint(vu_ring_pop(f.ring, f.chain, false), ==, VU_POP_MORE);
+    vu_ring_push(f.ring, f.chain, 0);
+    guest_offer(&f.guest, 2);
+    g_assert_cmpint(vu_ring_pop(f.ring, f.chain, false), ==, VU_POP_MORE);
+    vu_ring_push(f.ring, f.chain, 0);
+    g_assert_cmpint(vu_ring_pop(f.ring, f.chain, false), ==, VU_POP_CHAIN);
+    vu_ring_push(f.ring, f.chain, 0);
     fixture_clear(&f);
 }
 
@@ -543,6 +554,51 @@ static void test_truncated(void)
     expect_broken(&f);
     g_assert_true(vu_guard_is_hit());
     vu_guard_clear();
+    fixture_clear(&f);
+}
+
+/* Part of it: a request meets the hole, the rings are sound, and yet nothing goes on. */
+static void test_data_truncated(void)
+{
+    Fixture f;
+
+    fixture_init(&f, BOTH);
+    offer_honest(&f, 1);
+    g_assert_cmpint(vu_ring_pop(f.ring, f.chain, false), ==, VU_POP_CHAIN);
+    g_assert_cmpint(ftruncate(f.guest.fd, GUEST_DATA), ==, 0);
+    *(volatile char *)f.chain->out[0].iov_base = 1;
+    check_honest(&f, 1);
+    offer_honest(&f, 1);
+    (void)vu_ring_pop(f.ring, f.chain, false); /* one may still be taken */
+    if (f.chain->memory != NULL) {
+        vu_ring_push(f.ring, f.chain, 0);
+    }
+    expect_broken(&f);
+    vu_guard_clear();
+    fixture_clear(&f);
+}
+
+/* Rings that lie on top of each other: what we write is what we read. Used and avail
+ * index are one word, 32 ahead of us, so each retired chain offers another one. */
+static void test_endless(void)
+{
+    const VuRingAddresses same = {GUEST_UVA, GUEST_UVA + GUEST_AVAIL,
+                                  GUEST_UVA + GUEST_AVAIL};
+    Fixture f;
+
+    fixture_init(&f, 0);
+    vu_ring_stop(f.ring);
+    guest_store16(&f.guest, GUEST_AVAIL + 2, 32);
+    g_assert_cmpint(vu_ring_set_base(f.ring, 0), ==, 0);
+    g_assert_cmpint(vu_ring_set_addresses(f.ring, &same), ==, 0);
+    g_assert_cmpint(vu_ring_start(f.ring), ==, 0);
+    for (unsigned int i = 1; i < 5; i++) { /* a call ends, with a chain of nothing */
+        g_assert_cmpint(vu_ring_pop(f.ring, f.chain, false), ==, VU_POP_MORE);
+        g_assert_cmpuint(f.chain->n_in + f.chain->n_out, ==, 0);
+        vu_ring_push(f.ring, f.chain, 0);
+        g_assert_cmpuint(guest_load16(&f.guest, GUEST_AVAIL + 2), ==,
+                         32 + i * (GUEST_QUEUE + 1));
+    }
     fixture_clear(&f);
 }
 
@@ -595,11 +651,54 @@ static void test_kicks_flag(void)
     fixture_clear(&f);
 }
 
+/* What the rings' memory says when it starts is not what we wrote before. */
+static void test_kicks_after_restart(void)
+{
+    Fixture f;
+
+    fixture_init(&f, BOTH);
+    serve_honest(&f, 0);
+    expect_empty(&f);
+    vu_ring_stop(f.ring);
+    guest_store16(&f.guest, GUEST_USED + 4 + 8 * GUEST_QUEUE, 0xdead);
+    fixture_start(&f);
+    expect_empty(&f);
+    g_assert_cmpuint(guest_avail_event(&f.guest), ==, 1);
+    fixture_clear(&f);
+}
+
+/* A chain that comes just when kicks are being enabled. To have it come exactly then, the
+ * flags that enable them lie on the avail index: clearing the one moves the other from
+ * 65535 to 0. */
+static void test_kicks_race(void)
+{
+    const VuRingAddresses overlaid = {GUEST_UVA, GUEST_UVA + GUEST_AVAIL + 2,
+                                      GUEST_UVA + GUEST_AVAIL + 4};
+
+    for (unsigned int waiting = 0; waiting < 2; waiting++) {
+        Fixture f;
+        fixture_init(&f, 0);
+        vu_ring_stop(f.ring);
+        for (uint32_t i = 0; i < GUEST_QUEUE; i++) {
+            guest_desc(&f.guest, GUEST_DESC, i, (GuestDesc){DATA(0), 1, 0, 0});
+        }
+        guest_store16(&f.guest, GUEST_AVAIL + 4, 65535);
+        g_assert_cmpint(vu_ring_set_base(f.ring, 65535 - waiting), ==, 0);
+        g_assert_cmpint(vu_ring_set_addresses(f.ring, &overlaid), ==, 0);
+        g_assert_cmpint(vu_ring_start(f.ring), ==, 0);
+        g_assert_cmpint(vu_ring_pop(f.ring, f.chain, true), ==,
+                        waiting == 0 ? VU_POP_CHAIN : VU_POP_MORE);
+        vu_ring_push(f.ring, f.chain, 0);
+        fixture_clear(&f);
+    }
+}
+
 static void test_interrupts_event_idx(void)
 {
     Fixture f;
 
     fixture_init(&f, BOTH);
+    guest_set_used_event(&f.guest, 30000);
     serve_honest(&f, 0);
     g_assert_cmpuint(take_events(f.call_fd), ==, 1); /* the first one always */
     guest_set_used_event(&f.guest, 1);
@@ -673,8 +772,12 @@ int main(int argc, char **argv)
     g_test_add_func("/ring/full", test_full);
     g_test_add_func("/ring/broken-in-flight", test_broken_in_flight);
     g_test_add_func("/ring/truncated", test_truncated);
+    g_test_add_func("/ring/data-truncated", test_data_truncated);
+    g_test_add_func("/ring/endless", test_endless);
     g_test_add_func("/ring/kicks-event-idx", test_kicks_event_idx);
     g_test_add_func("/ring/kicks-flag", test_kicks_flag);
+    g_test_add_func("/ring/kicks-after-restart", test_kicks_after_restart);
+    g_test_add_func("/ring/kicks-race", test_kicks_race);
     g_test_add_func("/ring/interrupts-event-idx", test_interrupts_event_idx);
     g_test_add_func("/ring/interrupts-flag", test_interrupts_flag);
     g_test_add_func("/ring/call-replaced", test_call_replaced);

@@ -185,6 +185,7 @@ VuStatus vu_message_receive(VuMessage *message, int socket, int interrupt_fd)
     size_t got = 0;
 
     memset(message, 0, sizeof(*message));
+    memset(message->fds, 0xff, sizeof(message->fds)); /* none is -1 */
     VuStatus status = receive_first(message, &channel, &got);
     if (status != VU_OK) {
         return status;
