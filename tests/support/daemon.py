@@ -79,7 +79,9 @@ class Daemon:
     def __init__(self, arguments, socket_path=None, listen=False, env=None, cwd=None):
         self.directory = tempfile.TemporaryDirectory(prefix="virtiofsd-test-")
         self.socket_path = socket_path or os.path.join(self.directory.name, "vfs.sock")
-        self.arguments = [part.replace("{socket}", self.socket_path) for part in arguments]
+        self.arguments = [
+            part.replace("{socket}", self.socket_path) for part in arguments
+        ]
         self._log_path = os.path.join(self.directory.name, "stderr")
         self._listener = self._listen() if listen else None
         with open(self._log_path, "wb") as log:

@@ -130,7 +130,8 @@ class Queue:
             tag=tag,
             no_kick=not kick,
         )
-        return native.check(native.library().virtqueue_submit(self._queue, C.byref(request)), "submit")
+        rc = native.library().virtqueue_submit(self._queue, C.byref(request))
+        return native.check(rc, "submit")
 
     def wait(self, timeout=10.0):
         """The next completion as (head, length); None after the time-out."""
@@ -358,18 +359,21 @@ class Frontend:
             fds=array,
             n_fds=len(fds),
         )
-        native.check(native.library().frontend_send_raw(self.handle, C.byref(message)), "send")
+        rc = native.library().frontend_send_raw(self.handle, C.byref(message))
+        native.check(rc, "send")
 
     def send_bytes(self, data):
         """Send bytes that need not be a message."""
-        native.check(
-            native.library().vhost_message_send_bytes(self.socket, bytes(data), len(data)), "send"
-        )
+        data = bytes(data)
+        rc = native.library().vhost_message_send_bytes(self.socket, data, len(data))
+        native.check(rc, "send")
 
     def receive(self, timeout=10.0):
         """The next message; raises OSError: ETIMEDOUT, ECONNRESET, EPROTO."""
         reply = native.VhostReply()
-        rc = native.library().frontend_receive(self.handle, C.byref(reply), int(timeout * 1000))
+        rc = native.library().frontend_receive(
+            self.handle, C.byref(reply), int(timeout * 1000)
+        )
         native.check(rc, "receive")
         return VhostReply(reply)
 

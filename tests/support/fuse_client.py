@@ -122,7 +122,8 @@ class Client:
     # ---- bytes
 
     def pack(self, opcode, nodeid=0, body=b"", **header):
-        """A whole request; header fields (len, unique, uid, gid, pid, extlen) as given."""
+        """A whole request; header fields (len, unique, uid, gid, pid, extlen) as given.
+        """
         unique = header.get("unique")
         if unique is None:
             unique, self._unique = self._unique, self._unique + 2
@@ -175,12 +176,15 @@ class Client:
         """Send any bytes and wait for nothing; reap() gets the answers."""
         request = bytes(request)
         raw = native.Raw(request, len(request), room, 0 if queue is None else queue + 1)
-        native.check(native.library().client_submit_raw(self.handle, C.byref(raw), None), "submit")
+        rc = native.library().client_submit_raw(self.handle, C.byref(raw), None)
+        native.check(rc, "submit")
 
     def reap(self, queue=1, timeout=10.0):
         """The next Reply to a submitted request on a queue."""
         reply = native.Reply()
-        rc = native.library().client_reap(self.handle, queue, C.byref(reply), int(timeout * 1000))
+        rc = native.library().client_reap(
+            self.handle, queue, C.byref(reply), int(timeout * 1000)
+        )
         if rc == -errno.ETIMEDOUT:
             raise TimeoutError("no request was completed")
         if not reply.slot:
@@ -462,7 +466,8 @@ class Dirent:
     """struct fuse_dirent; entry is set for READDIRPLUS."""
 
     def __init__(self, payload, at, entry):
-        self.ino, self.offset, length, self.type = struct.unpack_from("=QQII", payload, at)
+        fields = struct.unpack_from("=QQII", payload, at)
+        self.ino, self.offset, length, self.type = fields
         self.name = payload[at + 24 : at + 24 + length]
         self.entry = entry
         self.end = at + (24 + length + 7) // 8 * 8

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The C library behind frontend.py and fuse_client.py: its structures and functions for ctypes.
+"""The C library behind frontend.py and fuse_client.py, its structures and functions.
 
 The shared library is looked for in $VIRTIOFSD_FRONTEND (a path to libfrontend.so), else
 in the meson build directory $VIRTIOFSD_BUILD. A library built with a sanitizer needs its
@@ -201,7 +201,10 @@ _FUNCTIONS = {
     "client_free": (None, [POINTER]),
     "client_set_split": (None, [POINTER, C.c_int, C.c_size_t]),
     "client_reset": (None, [POINTER]),
-    "client_exchange_raw": (C.c_int, [POINTER, C.POINTER(Raw), C.POINTER(Reply), C.c_int]),
+    "client_exchange_raw": (
+        C.c_int,
+        [POINTER, C.POINTER(Raw), C.POINTER(Reply), C.c_int],
+    ),
     "client_submit_raw": (C.c_int, [POINTER, C.POINTER(Raw), POINTER]),
     "client_reap": (C.c_int, [POINTER, C.c_uint, C.POINTER(Reply), C.c_int]),
     "client_release": (None, [POINTER, C.POINTER(Reply)]),
