@@ -9,11 +9,13 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 
 from guest import kernel
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUSYBOX = '/bin/busybox'
+WEEK = 7 * 24 * 3600
 
 
 def _entry(number, name, mode, data=b'', device=(0, 0)):
@@ -66,24 +68,30 @@ def _mark(kernel_folder):
     """Changes whenever the archive would."""
     digest = hashlib.sha256()
     for path in (BUSYBOX, f'{HERE}/init.sh', f'{HERE}/guest-tool.c', __file__,
-                 f'{kernel_folder}/kernel'):
-        info = os.stat(path)
-        digest.update(f'{path} {info.st_size} {info.st_mtime_ns} '.encode())
+                 f'{kernel_folder}/release'):
+        digest.update(_read(path))
     return digest.hexdigest()[:16]
+
+
+def _remove_stale(folder):
+    """Archives that no checkout has used for a week."""
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if name.startswith('initramfs-') and time.time() - os.path.getmtime(path) > WEEK:
+            os.unlink(path)
 
 
 def path_of(kernel_folder):
     """The archive for a kernel's folder. Raises kernel.Unavailable."""
     if not os.path.exists(BUSYBOX) or shutil.which('cc') is None:
         raise kernel.Unavailable(f'{BUSYBOX} (busybox-static) and cc are needed')
-    name = f'initramfs-{_mark(kernel_folder)}.cpio'
-    path = os.path.join(kernel_folder, name)
+    path = os.path.join(kernel_folder, f'initramfs-{_mark(kernel_folder)}.cpio')
     with kernel.locked(os.path.basename(kernel_folder)):
-        if not os.path.exists(path):
-            for old in os.listdir(kernel_folder):
-                if old.startswith('initramfs-'):
-                    os.unlink(os.path.join(kernel_folder, old))
+        if os.path.exists(path):
+            os.utime(path)
+        else:
             with open(f'{path}.new', 'wb') as file:
                 file.write(_archive(_contents(kernel_folder)))
             os.rename(f'{path}.new', path)
+        _remove_stale(kernel_folder)
     return path

@@ -79,12 +79,13 @@ class Child:
 
 class StrictReader(threading.Thread):
     """Reads a pipe as Kata's runtime-rs does: line by line, as UTF-8; a byte that is not
-    ends it. All lines are kept.
+    ends it. All lines are kept. One that `leaves` closes the pipe after the first line.
     """
 
-    def __init__(self, pipe):
+    def __init__(self, pipe, leaves=False):
         super().__init__(daemon=True)
         self.pipe = pipe
+        self.leaves = leaves
         self.lines = []
         self.error = None
         self.is_ready = threading.Event()
@@ -94,6 +95,9 @@ class StrictReader(threading.Thread):
         try:
             for line in self.pipe:
                 self.lines.append(line.decode('utf-8', 'strict'))
+                if self.leaves:
+                    self.pipe.close()
+                    break
                 if READY in self.lines[-1]:
                     self.is_ready.set()
         except (UnicodeDecodeError, ValueError) as error:
@@ -107,11 +111,11 @@ class StrictReader(threading.Thread):
 class Daemon(Child):
     """A daemon with its share and socket; stderr is read strictly where it is a pipe."""
 
-    def __init__(self, pid, share, socket_path, stderr=None):
+    def __init__(self, pid, share, socket_path, reader=None):
         super().__init__(pid)
         self.share = share
         self.socket_path = socket_path
-        self.reader = StrictReader(stderr) if stderr else None
+        self.reader = reader
 
     def wait_ready(self, timeout=10):
         assert self.reader.is_ready.wait(timeout), 'no readiness line'
@@ -132,15 +136,16 @@ class Daemon(Child):
         return ''.join(self.reader.lines)
 
 
-def _popen_daemon(command, share, socket_path, cwd=None):
+def _popen_daemon(command, share, socket_path, cwd=None, reader_leaves=False):
     process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=cwd,
                                stdin=subprocess.DEVNULL)
     # Waited for by Child; Popen must not do so a second time when it is collected.
     process.returncode = 0
-    return Daemon(process.pid, share, socket_path, process.stderr)
+    return Daemon(process.pid, share, socket_path,
+                  StrictReader(process.stderr, reader_leaves))
 
 
-def kata_rs(binary, share, folder, extra=(), relative=False):
+def kata_rs(binary, share, folder, extra=(), relative=False, reader_leaves=False):
     """runtime-rs: `--socket-path SOCK --shared-dir DIR --cache auto` and its extra
     arguments; rootless it passes a bare file name and a working directory.
     """
@@ -148,7 +153,8 @@ def kata_rs(binary, share, folder, extra=(), relative=False):
     command = [binary, '--socket-path', 'virtiofsd.sock' if relative else path,
                '--shared-dir', share, '--cache', 'auto',
                '--thread-pool-size=1', '-o', 'announce_submounts', *extra]
-    return _popen_daemon(command, share, path, folder if relative else None)
+    return _popen_daemon(command, share, path, folder if relative else None,
+                         reader_leaves)
 
 
 def kata_go(binary, share, folder, extra=()):

@@ -136,9 +136,10 @@ def test_rs_no_ready_line_without_a_share(start, scratch):
 
 def test_rs_survives_a_reader_that_left(start, share, scratch):
     """The shim stops reading after an error: stderr is then a pipe without a reader."""
-    daemon = start(launch.kata_rs, share, scratch, ['--log-level', 'trace'])
-    daemon.wait_ready()
-    daemon.reader.pipe.close()
+    daemon = start(launch.kata_rs, share, scratch, ['--log-level', 'trace'],
+                   reader_leaves=True)
+    daemon.reader.join(10)
+    assert len(daemon.reader.lines) == 1
     with daemon.connect() as sock:
         features(sock)
     assert daemon.wait() == 0
