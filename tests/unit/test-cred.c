@@ -339,6 +339,8 @@ static void *run_limited(void *data)
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct word[2];
     PtEntry entry;
+    PtAgreed agreed = {.supp_groups = true};
+    pt_fs_agree(s->fs, &agreed);
     /* Permitted, but not effective: coming back must not make it so. */
     g_assert_cmpint(syscall(SYS_capget, &head, word), ==, 0);
     word[0].effective &= ~(1u << CAP_NET_ADMIN);

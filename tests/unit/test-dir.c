@@ -203,6 +203,24 @@ static void test_rewind_sees_changes(void)
     scratch_close(&s);
 }
 
+/* A reply without room for even one entry, and then the walk begins anew. */
+static void test_rewind_after_nothing(void)
+{
+    Scratch s = scratch_open();
+    uint64_t handle = open_dir(&s, PT_ROOT_ID);
+    g_auto(PtDirCursor) cursor = {0};
+    PtDirent entry;
+    g_assert_cmpint(pt_dir_begin(s.fs, PT_ROOT_ID, handle, 0, &cursor), ==, 0);
+    g_assert_cmpint(pt_dir_next(&cursor, &entry), ==, 1);
+    pt_dir_unread(&cursor, &entry);
+    pt_dir_end(&cursor);
+    host_write(&s, "a", "1");
+    Names names = read_all(&s, PT_ROOT_ID, handle, 100);
+    g_assert_true(g_hash_table_contains(names.seen, "a"));
+    names_free(&names);
+    scratch_close(&s);
+}
+
 /* What stays is listed once, whatever comes and goes meanwhile. */
 static void test_changes_while_walking(void)
 {
@@ -411,6 +429,7 @@ int main(int argc, char **argv)
     g_test_add_func("/dir/strange-cookies", test_strange_cookies);
     g_test_add_func("/dir/unread", test_unread);
     g_test_add_func("/dir/rewind-sees-changes", test_rewind_sees_changes);
+    g_test_add_func("/dir/rewind-after-nothing", test_rewind_after_nothing);
     g_test_add_func("/dir/changes-while-walking", test_changes_while_walking);
     g_test_add_func("/dir/lookup", test_lookup);
     g_test_add_func("/dir/lookup-of-vanished", test_lookup_of_vanished);

@@ -2,6 +2,7 @@
 #include "tests/unit/scratch.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "passthrough/handle.h"
@@ -152,7 +153,7 @@ static void test_released_in_use(void)
 
 /* ---- many threads ----------------------------------------------------------------- */
 
-enum { THREADS = 4, ROUNDS = 1500 };
+enum { THREADS = 4, ROUNDS = 1500, RIVAL_ROUNDS = 5000 };
 
 typedef struct Race {
     Tree t;
@@ -203,6 +204,65 @@ static void test_threads(void)
     scratch_close(&race.t.s);
 }
 
+typedef struct Rivals {
+    Tree t;
+    _Atomic uint64_t handle;
+    _Atomic int arrived; /* at all meeting points so far */
+    _Atomic int released;
+} Rivals;
+
+/* Meet the other one; spinning, so that both go on at the same instant. */
+static void meet(Rivals *r)
+{
+    int all = (atomic_fetch_add(&r->arrived, 1) / 2 + 1) * 2;
+    for (int spins = 0; atomic_load(&r->arrived) < all; spins++) {
+        if (spins > 1000) {
+            sched_yield();
+        }
+    }
+}
+
+static void *release_same(void *data)
+{
+    Rivals *r = data;
+    g_assert_cmpint(pt_thread_enter(r->t.s.fs), ==, 0);
+    for (int i = 0; i < RIVAL_ROUNDS; i++) {
+        uint64_t none = 0;
+        uint64_t mine = open_node(&r->t.s, r->t.a, O_RDONLY).handle;
+        meet(r);
+        if (!atomic_compare_exchange_strong(&r->handle, &none, mine)) {
+            g_assert_cmpint(pt_release(r->t.s.fs, r->t.a, mine), ==, 0);
+        }
+        meet(r);
+        uint64_t handle = atomic_load(&r->handle);
+        meet(r);
+        if (pt_release(r->t.s.fs, r->t.a, handle) == 0) {
+            atomic_fetch_add(&r->released, 1);
+        }
+        meet(r);
+        atomic_store(&r->handle, 0);
+        meet(r);
+    }
+    return NULL;
+}
+
+/* Two release one handle at once: one of them does. */
+static void test_rivals(void)
+{
+    static Rivals r;
+    pthread_t threads[2];
+    r.t = tree_open();
+    for (int i = 0; i < 2; i++) {
+        g_assert_cmpint(pthread_create(&threads[i], NULL, release_same, &r), ==, 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    g_assert_cmpint(r.released, ==, RIVAL_ROUNDS);
+    g_assert_cmpuint(scratch_stats(&r.t.s).handles, ==, 3);
+    scratch_close(&r.t.s);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -216,5 +276,6 @@ int main(int argc, char **argv)
     g_test_add_func("/handle/released-twice", test_released_twice);
     g_test_add_func("/handle/released-in-use", test_released_in_use);
     g_test_add_func("/handle/threads", test_threads);
+    g_test_add_func("/handle/rivals", test_rivals);
     return g_test_run();
 }

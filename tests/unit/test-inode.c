@@ -53,6 +53,34 @@ static void test_another_file_another_id(void)
     scratch_close(&s);
 }
 
+static PtInode *inode_of(const Scratch *s, uint64_t nodeid)
+{
+    PtInode *inode = (PtInode *)(void *)pt_slots_at(&s->fs->inodes, (uint32_t)nodeid);
+    g_assert_nonnull(inode);
+    return inode;
+}
+
+/* Where the time of birth differs the held descriptor decides. */
+static void test_time_of_birth(void)
+{
+    Scratch s = scratch_open();
+    host_write(&s, "a", "1");
+    host_write(&s, "b", "1");
+    uint64_t a = lookup(&s, PT_ROOT_ID, "a").nodeid;
+    uint64_t b = lookup(&s, PT_ROOT_ID, "b").nodeid;
+    /* It has changed: overlayfs does that. */
+    inode_of(&s, a)->btime ^= 1;
+    g_assert_cmpuint(lookup(&s, PT_ROOT_ID, "a").nodeid, ==, a);
+    /* It is another file with a number that was used again. */
+    inode_of(&s, a)->btime ^= 1;
+    g_assert_cmpint(dup3(inode_of(&s, b)->fd, inode_of(&s, a)->fd, O_CLOEXEC), >=, 0);
+    uint64_t again = lookup(&s, PT_ROOT_ID, "a").nodeid;
+    g_assert_cmpuint(again, !=, a);
+    g_assert_cmpuint(again, !=, b);
+    g_assert_cmpuint(lookup(&s, PT_ROOT_ID, "a").nodeid, ==, again);
+    scratch_close(&s);
+}
+
 static void test_forget(void)
 {
     Scratch s = scratch_open();
@@ -344,6 +372,7 @@ int main(int argc, char **argv)
     g_test_add_func("/inode/size", test_size);
     g_test_add_func("/inode/same-file-same-id", test_same_file_same_id);
     g_test_add_func("/inode/another-file-another-id", test_another_file_another_id);
+    g_test_add_func("/inode/time-of-birth", test_time_of_birth);
     g_test_add_func("/inode/forget", test_forget);
     g_test_add_func("/inode/forget-beyond-count", test_forget_beyond_count);
     g_test_add_func("/inode/root", test_root);

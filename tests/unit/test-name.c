@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/scratch.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/sysmacros.h>
 
 /*
@@ -434,6 +436,57 @@ static void test_create_unreadable(void)
     scratch_close(&s);
 }
 
+/* ---- a host that moves things about ------------------------------------------------ */
+
+typedef struct Swapper {
+    Scratch *s;
+    _Atomic bool stop;
+} Swapper;
+
+static void *swap(void *data)
+{
+    Swapper *swapper = data;
+    int dir = swapper->s->dir;
+    while (!swapper->stop) {
+        (void)renameat2(dir, "dir", dir, "link", RENAME_EXCHANGE);
+    }
+    return NULL;
+}
+
+/* "dir" is now a directory, now a link out of the share: nothing is ever found or made
+ * behind the link. */
+static void test_swapped(void)
+{
+    Scratch s = scratch_open();
+    Swapper swapper = {&s, false};
+    g_autofree char *outside = g_dir_make_tmp("virtiofsd-XXXXXX", NULL);
+    g_autofree char *canary = g_build_filename(outside, "canary", NULL);
+    pthread_t thread;
+    int dirs = 0, links = 0;
+    g_assert_true(g_file_set_contents(canary, "outside", -1, NULL));
+    g_assert_cmpint(mkdirat(s.dir, "dir", 0755), ==, 0);
+    g_assert_cmpint(symlinkat(outside, s.dir, "link"), ==, 0);
+    g_assert_cmpint(pthread_create(&thread, NULL, swap, &swapper), ==, 0);
+    for (int i = 0; i < 3000 || dirs == 0 || links == 0; i++) {
+        PtEntry entry = lookup(&s, PT_ROOT_ID, "dir");
+        PtEntry made;
+        PtMake make = make_of(&root_caller, entry.nodeid, "made", 0755);
+        bool dir = S_ISDIR(entry.attr.stx.stx_mode);
+        dirs += dir;
+        links += !dir;
+        g_assert_cmpint(lookup_error(&s, entry.nodeid, "canary"), ==,
+                        dir ? -ENOENT : -ENOTDIR);
+        int r = pt_mkdir(s.fs, &make, &made);
+        g_assert_true(dir ? r == 0 || r == -EEXIST : r == -ENOTDIR);
+        g_assert_cmpint(pt_unlink(s.fs, entry.nodeid, "canary"), <, 0);
+    }
+    swapper.stop = true;
+    pthread_join(thread, NULL);
+    g_assert_cmpint(unlink(canary), ==, 0);
+    g_assert_cmpint(rmdir(outside), ==, 0); /* nothing else is in it */
+    scratch_close(&s);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -453,5 +506,6 @@ int main(int argc, char **argv)
     g_test_add_func("/name/create-on-others", test_create_on_others);
     g_test_add_func("/name/create-on-forbidden", test_create_on_forbidden);
     g_test_add_func("/name/create-unreadable", test_create_unreadable);
+    g_test_add_func("/name/swapped", test_swapped);
     return g_test_run();
 }
