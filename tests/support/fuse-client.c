@@ -12,6 +12,7 @@
 #include "tests/support/fuse-client.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #define POISON 0xa5
 /* How often a waiter looks whether the peer still lives. */
 #define SLICE_MS 100
+#define NO_QUEUE UINT_MAX
 
 typedef enum SlotState {
     SLOT_FREE,
@@ -130,6 +132,7 @@ static bool build(Client *client)
         }
         slot->in = in + SEGMENTS_IN_LEAD;
         slot->out = out + SEGMENTS_OUT_LEAD;
+        slot->queue = NO_QUEUE;
         slot->next = client->free;
         client->free = slot;
     }
@@ -225,14 +228,18 @@ static ClientSlot *take_slot(Client *client, unsigned int queue, int64_t deadlin
         wait_cond(client, &client->slot_freed, deadline);
     }
     /*
-     * Rather one that served the same queue before: ThreadSanitizer in the daemon sees no
-     * order between uses of a buffer on two queues, since it is made in this process.
+     * Rather one that served the same queue before, else a new one: ThreadSanitizer in
+     * the daemon sees no order between uses of a buffer on two queues, since it is made
+     * in this process.
      */
     ClientSlot **link = &client->free;
     for (ClientSlot **at = link; *at != NULL; at = &(*at)->next) {
         if ((*at)->queue == queue) {
             link = at;
             break;
+        }
+        if ((*at)->queue == NO_QUEUE) {
+            link = at;
         }
     }
     ClientSlot *slot = *link;
