@@ -54,7 +54,7 @@ VuDevice *vu_device_new(const VuDeviceConfig *config, GError **error);
 /** vu_device_free() - the threads that pop its rings have ended, or never were. */
 void vu_device_free(VuDevice *device);
 
-/** vu_device_connect() - serve this connection from now on. Owned now. There is none
+/** vu_device_connect_take() - serve this connection from now on. Owned now. There is none
  * yet, or vu_device_disconnect() ended the one before and returned true. */
 void vu_device_connect_take(VuDevice *device, int connection_fd_take);
 

@@ -107,8 +107,8 @@ void vu_ring_set_features(VuRing *ring, uint64_t features);
 /** vu_ring_set_memory() - swap the table; translates the ring's addresses anew, and holds
  * the ring back while they lie in no region. */
 void vu_ring_set_memory(VuRing *ring, VuMemory *memory);
-/** vu_ring_set_call() - descriptor for interrupts, owned now; -1 for none. Return: 0 or
- * -ENOMEM (there is none then). */
+/** vu_ring_set_call_take() - descriptor for interrupts, owned now; -1 for none. Return: 0
+ * or -ENOMEM (there is none then). */
 int vu_ring_set_call_take(VuRing *ring, int fd_take);
 /** vu_ring_set_error_take() - the same for the descriptor that tells of a broken ring. */
 int vu_ring_set_error_take(VuRing *ring, int fd_take);
