@@ -64,7 +64,7 @@ static inline PtConfig scratch_config(void)
 static inline Scratch scratch_open_with(const PtConfig *config)
 {
     Scratch s = {.fds = count_fds()};
-    s.path = g_dir_make_tmp("virtiofsd-XXXXXX", NULL);
+    s.path = g_dir_make_tmp("pt-scratch-XXXXXX", NULL);
     g_assert_nonnull(s.path);
     g_assert_cmpint(chmod(s.path, 0755), ==, 0);
     s.dir = open(s.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -381,7 +381,7 @@ static void test_create_on_others(void)
     Scratch s = scratch_open();
     Create made;
     g_assert_cmpint(mkdirat(s.dir, "dir", 0755), ==, 0);
-    g_assert_cmpint(symlinkat("/tmp/virtiofsd-escape", s.dir, "dangling"), ==, 0);
+    g_assert_cmpint(symlinkat("/tmp/pt-scratch-escape", s.dir, "dangling"), ==, 0);
     g_assert_cmpint(symlinkat("/etc/passwd", s.dir, "link"), ==, 0);
     g_assert_cmpint(mknodat(s.dir, "fifo", S_IFIFO | 0666, 0), ==, 0);
     g_assert_cmpint(mknodat(s.dir, "zero", S_IFCHR | 0666, makedev(1, 5)), ==, 0);
@@ -395,7 +395,7 @@ static void test_create_on_others(void)
     g_assert_cmpint(create(&s, &root_caller, "zero", O_RDWR, &made), ==, -ENXIO);
     g_assert_cmpint(create(&s, &root_caller, "sock", O_RDWR, &made), ==, -ENXIO);
     g_assert_cmpfloat(g_test_timer_elapsed(), <, 2.0);
-    g_assert_cmpint(access("/tmp/virtiofsd-escape", F_OK), ==, -1);
+    g_assert_cmpint(access("/tmp/pt-scratch-escape", F_OK), ==, -1);
     g_assert_cmpuint(scratch_stats(&s).descriptors, ==, 1);
     scratch_close(&s);
 }
@@ -459,7 +459,7 @@ static void test_swapped(void)
 {
     Scratch s = scratch_open();
     Swapper swapper = {&s, false};
-    g_autofree char *outside = g_dir_make_tmp("virtiofsd-XXXXXX", NULL);
+    g_autofree char *outside = g_dir_make_tmp("pt-scratch-XXXXXX", NULL);
     g_autofree char *canary = g_build_filename(outside, "canary", NULL);
     pthread_t thread;
     int dirs = 0, links = 0;
