@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real programs on a share that is mounted through the bridge: version control, compiling,
-data verified under load, the file-system stressors. Afterwards the daemon holds what it
+"""Real programs on a share that is mounted through the bridge: git, compilers, checked
+data under load, the file-system stressors. Afterwards the daemon holds what it
 held before.
 """
 
