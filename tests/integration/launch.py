@@ -79,7 +79,8 @@ class Child:
 
 class StrictReader(threading.Thread):
     """Reads a pipe as Kata's runtime-rs does: line by line, as UTF-8; a byte that is not
-    ends it. All lines are kept. One that `leaves` closes the pipe after the first line.
+    ends it. All lines are kept. One that `leaves` closes the pipe once
+    the daemon is ready.
     """
 
     def __init__(self, pipe, leaves=False):
@@ -95,11 +96,12 @@ class StrictReader(threading.Thread):
         try:
             for line in self.pipe:
                 self.lines.append(line.decode('utf-8', 'strict'))
+                if READY not in self.lines[-1]:
+                    continue
+                self.is_ready.set()
                 if self.leaves:
                     self.pipe.close()
                     break
-                if READY in self.lines[-1]:
-                    self.is_ready.set()
         except (UnicodeDecodeError, ValueError) as error:
             self.error = error
         self.is_ready.set()

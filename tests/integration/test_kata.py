@@ -138,8 +138,9 @@ def test_rs_survives_a_reader_that_left(start, share, scratch):
     """The shim stops reading after an error: stderr is then a pipe without a reader."""
     daemon = start(launch.kata_rs, share, scratch, ['--log-level', 'trace'],
                    reader_leaves=True)
+    daemon.wait_ready()
     daemon.reader.join(10)
-    assert len(daemon.reader.lines) == 1
+    assert daemon.reader.pipe.closed
     with daemon.connect() as sock:
         features(sock)
     assert daemon.wait() == 0
