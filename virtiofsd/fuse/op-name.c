@@ -95,7 +95,9 @@ int op_symlink(Request *request)
     return result < 0 ? result : answer_entry(request, &entry);
 }
 
-int op_mknod(Request *request)
+/* What @call makes at the request's place, by the request's caller. */
+static int make_node(Request *request, PtMake *make,
+                     int (*call)(PtFs *fs, const PtMake *make, PtEntry *ret_entry))
 {
     PtCaller caller;
     PtEntry entry;
@@ -104,34 +106,25 @@ int op_mknod(Request *request)
     if (result < 0) {
         return result;
     }
-    const PtMake make = {
-        .caller = &caller,
-        .parent = request->header.nodeid,
-        .name = request->names[0],
-        .mode = request->in.mknod.mode,
-        .rdev = request->in.mknod.rdev,
-    };
-    result = pt_mknod(request->fs, &make, &entry);
+    make->caller = &caller;
+    make->parent = request->header.nodeid;
+    make->name = request->names[0];
+    result = call(request->fs, make, &entry);
     return result < 0 ? result : answer_entry(request, &entry);
+}
+
+int op_mknod(Request *request)
+{
+    PtMake make = {.mode = request->in.mknod.mode, .rdev = request->in.mknod.rdev};
+
+    return make_node(request, &make, pt_mknod);
 }
 
 int op_mkdir(Request *request)
 {
-    PtCaller caller;
-    PtEntry entry;
-    int result = caller_of(request, &caller);
+    PtMake make = {.mode = request->in.mkdir.mode};
 
-    if (result < 0) {
-        return result;
-    }
-    const PtMake make = {
-        .caller = &caller,
-        .parent = request->header.nodeid,
-        .name = request->names[0],
-        .mode = request->in.mkdir.mode,
-    };
-    result = pt_mkdir(request->fs, &make, &entry);
-    return result < 0 ? result : answer_entry(request, &entry);
+    return make_node(request, &make, pt_mkdir);
 }
 
 int op_create(Request *request)
