@@ -79,8 +79,8 @@ class Child:
 
 class StrictReader(threading.Thread):
     """Reads a pipe as Kata's runtime-rs does: line by line, as UTF-8; a byte that is not
-    ends it. All lines are kept. One that `leaves` closes the pipe once
-    the daemon is ready.
+    ends it. All lines are kept. One that `leaves` closes the pipe once the
+    daemon is ready.
     """
 
     def __init__(self, pipe, leaves=False):
