@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fuzzes the FUSE decoder and encoder: a session's stream of requests against a file
+ * system that does nothing. The input is a row of records, each a little-endian u16 of
+ * room for the reply, a u16 of size, and that many bytes of request. The harness aborts
+ * when a reply is not well-formed.
+ */
+#include <string.h>
+
+#include "tests/support/fuse-harness.h"
+#include "virtiofsd/log.h"
+
+#define RECORD_HEAD 4u
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static size_t load16(const uint8_t *at)
+{
+    return (size_t)at[0] | (size_t)at[1] << 8;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static Harness *harness;
+
+    if (harness == NULL) {
+        const SessionConfig config = harness_config();
+        log_open(LOG_LEVEL_OFF, false);
+        harness = harness_new(&config);
+    }
+    harness_init(harness, UINT64_MAX);
+    while (size >= RECORD_HEAD) {
+        size_t room = MIN(load16(data), HARNESS_OUT_SIZE);
+        size_t length = MIN(load16(data + 2), size - RECORD_HEAD);
+        Message message = {.size = 0};
+        length = MIN(length, sizeof(message.bytes));
+        message_add(&message, data + RECORD_HEAD, length);
+        harness->split = (unsigned int)(room % 5);
+        (void)harness_run(harness, &message, room, false);
+        data += RECORD_HEAD + length;
+        size -= RECORD_HEAD + length;
+    }
+    return 0;
+}
