@@ -3,6 +3,7 @@
 what becomes of the process.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -64,8 +65,11 @@ class Child:
 
     def descriptors(self):
         """{number: what it refers to}."""
-        folder = f'/proc/{self.pid}/fd'
-        return {int(n): os.readlink(f'{folder}/{n}') for n in os.listdir(folder)}
+        folder, found = f'/proc/{self.pid}/fd', {}
+        for number in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found[int(number)] = os.readlink(f'{folder}/{number}')
+        return found
 
     def threads(self):
         return [int(name) for name in os.listdir(f'/proc/{self.pid}/task')]
