@@ -428,7 +428,7 @@ static void close_in_jail(const void *data)
     const Jail *jail = data;
 
     if (!jail->may_mount) {
-        capng_get_caps_process();
+        g_assert_cmpint(capng_get_caps_process(), ==, 0);
         g_assert_cmpint(
             capng_update(CAPNG_DROP, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_ADMIN),
             ==, 0);
