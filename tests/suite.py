@@ -216,6 +216,9 @@ def main():
     with tempfile.TemporaryDirectory(prefix='vfs-log-') as log:
         env = dict(os.environ, CC=variant['cc'])
         env.update({k: v.format(log=log) for k, v in variant.get('env', {}).items()})
+        if 'env' in variant:
+            # A sanitizer's own memory hides what the daemon needs.
+            env['VIRTIOFSD_SANITIZER'] = options.variant
         if build(directory, variant, tally) and not options.build_only:
             # The source does not change with the sanitizer.
             more = ['--no-suite', 'style'] if 'env' in variant else []

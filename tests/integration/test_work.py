@@ -59,7 +59,8 @@ def mount(plain, share, scratch, build, monkeypatch):
         with open('/proc/sys/vm/drop_caches', 'w', encoding='ascii') as drop:
             drop.write('2')
         eventually(lambda: held(plain) == before)
-        assert rss_kib(plain) < rss + RSS_SLACK_KIB
+        if not os.environ.get('VIRTIOFSD_SANITIZER'):
+            assert rss_kib(plain) < rss + RSS_SLACK_KIB
         assert bridge.unmount() == bridges.UNMOUNTED, bridge.log()
     assert os.listdir(share) == []
     assert plain.wait() == 0
