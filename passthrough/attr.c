@@ -43,7 +43,7 @@ static int target_get(PtFs *fs, uint64_t nodeid, uint64_t handle, Target *target
         int r = pt_node_get(fs, nodeid, &target->node);
         if (r == 0) {
             target->inode = target->node.inode;
-            target->fd = target->inode->fd;
+            target->fd = target->node.fd;
         }
         return r;
     }
@@ -181,5 +181,5 @@ int pt_statfs(PtFs *fs, uint64_t nodeid, struct statvfs *ret_statvfs)
     if (r < 0) {
         return r;
     }
-    return fstatvfs(node.inode->fd, ret_statvfs) < 0 ? pt_error() : 0;
+    return fstatvfs(node.fd, ret_statvfs) < 0 ? pt_error() : 0;
 }

@@ -35,7 +35,7 @@ int pt_opendir(PtFs *fs, uint64_t nodeid, uint32_t open_flags, PtOpened *ret_ope
     if (r < 0) {
         return r;
     }
-    fd.fd = pt_reopen_dir(fs, node.inode->fd, pt_open_dir_flags(fs, open_flags));
+    fd.fd = pt_reopen_dir(fs, node.fd, pt_open_dir_flags(fs, open_flags));
     if (fd.fd < 0) {
         return fd.fd;
     }
@@ -156,7 +156,8 @@ static bool seems_new(PtFs *fs, const PtInode *directory, const PtDirent *dirent
 int pt_dir_lookup(PtDirCursor *cursor, const PtDirent *dirent, PtEntry *ret_entry)
 {
     PtFs *fs = cursor->fs;
-    PtPlace place = {pt_handle_inode(fs, cursor->handle), dirent->name};
+    const PtHandle *handle = cursor->handle;
+    PtPlace place = {pt_handle_inode(fs, handle), handle->fd, dirent->name};
     if (strcmp(dirent->name, ".") == 0 || strcmp(dirent->name, "..") == 0) {
         memset(ret_entry, 0, sizeof(*ret_entry));
         return 0;

@@ -40,7 +40,7 @@ int pt_place_get(PtFs *fs, uint64_t parent, const char *name, PtNode *node,
     if (r < 0) {
         return r;
     }
-    *ret_place = (PtPlace){node->inode, name};
+    *ret_place = (PtPlace){node->inode, node->fd, name};
     return S_ISDIR(pt_inode_type(node->inode)) ? 0 : -ENOTDIR;
 }
 
@@ -56,7 +56,7 @@ void pt_entry_give(PtFs *fs, const PtPlace *place, PtInode *inode_take, PtEntry 
 int pt_entry_open(PtFs *fs, const PtPlace *place, PtFd *fd, PtEntry *ret_entry)
 {
     PtInode *inode = NULL;
-    fd->fd = pt_open_beneath(place->parent->fd, place->name, O_PATH, 0);
+    fd->fd = pt_open_beneath(place->dir_fd, place->name, O_PATH, 0);
     if (fd->fd < 0) {
         return fd->fd;
     }
@@ -71,7 +71,7 @@ int pt_entry_look_up(PtFs *fs, const PtPlace *place, bool seems_new, PtEntry *re
 {
     struct statx *seen = &ret_entry->attr.stx;
     if (!seems_new && place->parent->mount_class != PT_MOUNT_REMOTE) {
-        int r = pt_stat(fs, place->parent->fd, place->name, seen);
+        int r = pt_stat(fs, place->dir_fd, place->name, seen);
         if (r < 0) {
             return r;
         }

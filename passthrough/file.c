@@ -20,15 +20,15 @@
  * file it is the answer.
  */
 
-static int open_node(PtFs *fs, const PtInode *inode, uint32_t flags, bool kill_suidgid)
+static int open_node(PtFs *fs, const PtNode *node, uint32_t flags, bool kill_suidgid)
 {
     g_auto(PtPrivileges) privileges = {0};
-    int r = pt_open_type_check(pt_inode_type(inode));
+    int r = pt_open_type_check(pt_inode_type(node->inode));
     if (r < 0) {
         return r;
     }
     r = pt_privileges_drop(kill_suidgid && (flags & O_TRUNC), &privileges);
-    return r < 0 ? r : pt_reopen(fs, inode->fd, flags);
+    return r < 0 ? r : pt_reopen(fs, node->fd, flags);
 }
 
 int pt_open(PtFs *fs, uint64_t nodeid, uint32_t open_flags, bool kill_suidgid,
@@ -49,7 +49,7 @@ int pt_open(PtFs *fs, uint64_t nodeid, uint32_t open_flags, bool kill_suidgid,
     if (r < 0) {
         return r;
     }
-    fd.fd = open_node(fs, node.inode, flags, kill_suidgid);
+    fd.fd = open_node(fs, &node, flags, kill_suidgid);
     if (fd.fd < 0) {
         return fd.fd;
     }
@@ -192,15 +192,15 @@ int pt_lseek(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset, uint32
     return 0;
 }
 
-static int sync_node(PtFs *fs, const PtInode *inode)
+static int sync_node(PtFs *fs, const PtNode *node)
 {
     g_auto(AutoFd) fd = -1;
-    switch (pt_inode_type(inode)) {
+    switch (pt_inode_type(node->inode)) {
     case S_IFDIR:
-        fd = pt_reopen_dir(fs, inode->fd, O_RDONLY);
+        fd = pt_reopen_dir(fs, node->fd, O_RDONLY);
         break;
     case S_IFREG:
-        fd = pt_reopen(fs, inode->fd, O_RDONLY);
+        fd = pt_reopen(fs, node->fd, O_RDONLY);
         break;
     default: /* nothing else is opened */
         return -EINVAL;
@@ -215,5 +215,5 @@ int pt_syncfs(PtFs *fs, uint64_t nodeid)
 {
     g_auto(PtNode) node = {0};
     int r = pt_node_get(fs, nodeid, &node);
-    return r < 0 ? r : sync_node(fs, node.inode);
+    return r < 0 ? r : sync_node(fs, &node);
 }

@@ -84,7 +84,7 @@ static uint64_t n_lookups(PtInode *inode)
 
 int pt_node_get(PtFs *fs, uint64_t nodeid, PtNode *ret_node)
 {
-    *ret_node = (PtNode){0};
+    *ret_node = (PtNode){.fd = -1};
     if (!pt_thread_usable()) {
         return -EIO;
     }
@@ -92,7 +92,7 @@ int pt_node_get(PtFs *fs, uint64_t nodeid, PtNode *ret_node)
     if (inode == NULL) {
         return -ESTALE;
     }
-    *ret_node = (PtNode){fs, inode};
+    *ret_node = (PtNode){fs, inode, inode->fd};
     if (n_lookups(inode) == 0) {
         pt_node_clear(ret_node);
         return -ESTALE;
@@ -105,7 +105,7 @@ void pt_node_clear(PtNode *node)
     if (node->inode != NULL) {
         pt_inode_put(node->fs, node->inode);
     }
-    *node = (PtNode){0};
+    *node = (PtNode){.fd = -1};
 }
 
 uint64_t pt_inode_count_lookup(PtFs *fs, PtInode *inode_take)

@@ -63,6 +63,7 @@ typedef struct PtInode {
 /** typedef PtPlace - a name in a directory. */
 typedef struct PtPlace {
     PtInode *parent;
+    int dir_fd; /* a descriptor of @parent, borrowed; O_PATH will do */
     const char *name;
 } PtPlace;
 
@@ -70,10 +71,11 @@ typedef struct PtPlace {
 typedef struct PtNode {
     PtFs *fs;
     PtInode *inode;
+    int fd; /* O_PATH descriptor of it, good until pt_node_clear(); -1: only referenced */
 } PtNode;
 
 /**
- * pt_node_get() - the inode behind an id of the guest's.
+ * pt_node_get() - the inode behind an id of the guest's, with a descriptor of it.
  *
  * Return: 0, -ESTALE for an id that the guest does not hold, or -EIO on a thread that
  * must not serve.

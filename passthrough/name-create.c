@@ -40,7 +40,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Creating, creating_clear)
 
 static int open_new(PtFs *fs, Creating *creating)
 {
-    int dir_fd = creating->place.parent->fd;
+    int dir_fd = creating->place.dir_fd;
     creating->file.fd =
         pt_open_beneath(dir_fd, creating->place.name, creating->flags | O_CREAT | O_EXCL,
                         creating->make->mode & 07777);
@@ -51,7 +51,7 @@ static int open_existing(PtFs *fs, Creating *creating, PtCred *cred)
 {
     g_auto(PtPrivileges) privileges = {0};
     struct statx seen;
-    int dir_fd = creating->place.parent->fd;
+    int dir_fd = creating->place.dir_fd;
     creating->path.fd = pt_open_beneath(dir_fd, creating->place.name, O_PATH, 0);
     if (creating->path.fd < 0) {
         return creating->path.fd;

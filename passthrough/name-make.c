@@ -73,7 +73,7 @@ static int make_entry(PtFs *fs, const Making *making, PtEntry *ret_entry)
     if (r < 0) {
         return r;
     }
-    r = call_as_caller(fs, node.inode->fd, making);
+    r = call_as_caller(fs, node.fd, making);
     if (r < 0) {
         return r;
     }

@@ -34,7 +34,7 @@ ssize_t pt_readlink(PtFs *fs, uint64_t nodeid, char *buffer, size_t size)
     if (!S_ISLNK(pt_inode_type(node.inode))) {
         return -EINVAL;
     }
-    ssize_t length = readlinkat(node.inode->fd, "", buffer, size);
+    ssize_t length = readlinkat(node.fd, "", buffer, size);
     return length < 0 ? pt_error() : length;
 }
 
@@ -46,7 +46,7 @@ static int remove_name(PtFs *fs, uint64_t parent, const char *name, int flags)
     if (r < 0) {
         return r;
     }
-    return unlinkat(node.inode->fd, name, flags) < 0 ? pt_error() : 0;
+    return unlinkat(node.fd, name, flags) < 0 ? pt_error() : 0;
 }
 
 int pt_unlink(PtFs *fs, uint64_t parent, const char *name)
@@ -69,14 +69,14 @@ static void settle(PtFs *fs, PtInode *inode)
 static int rename_places(PtFs *fs, const PtPlace *from, const PtPlace *to, uint32_t flags)
 {
     /* Found before the names change; usually there is none in the whole share. */
-    g_auto(PtNode) moved = {fs, pt_inode_linked_at(fs, from)};
+    g_auto(PtNode) moved = {fs, pt_inode_linked_at(fs, from), -1};
     g_auto(PtNode) swapped = {0};
     if (flags & RENAME_EXCHANGE) {
-        swapped = (PtNode){fs, pt_inode_linked_at(fs, to)};
+        swapped = (PtNode){fs, pt_inode_linked_at(fs, to), -1};
     }
     /* Not renameat2(3), which makes another system call when there are no flags. */
-    if (syscall(SYS_renameat2, from->parent->fd, from->name, to->parent->fd, to->name,
-                flags) < 0) {
+    if (syscall(SYS_renameat2, from->dir_fd, from->name, to->dir_fd, to->name, flags) <
+        0) {
         return pt_error();
     }
     settle(fs, moved.inode);
@@ -115,9 +115,8 @@ int pt_link(PtFs *fs, uint64_t nodeid, uint64_t new_parent, const char *new_name
     if (r < 0) {
         return r;
     }
-    PtFdName name = pt_fd_name(node.inode->fd);
-    if (linkat(fs->procfd, name.text, directory.inode->fd, new_name, AT_SYMLINK_FOLLOW) <
-        0) {
+    PtFdName name = pt_fd_name(node.fd);
+    if (linkat(fs->procfd, name.text, directory.fd, new_name, AT_SYMLINK_FOLLOW) < 0) {
         return pt_error();
     }
     if (node.inode->mount_class == PT_MOUNT_OVERLAY) {
