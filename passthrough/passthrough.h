@@ -54,6 +54,7 @@ typedef struct PtConfig {
 typedef struct PtAgreed {
     bool writeback;   /* WRITEBACK_CACHE: O_WRONLY opens become O_RDWR, no O_APPEND */
     bool supp_groups; /* CREATE_SUPP_GROUP: the caller's groups come with the request */
+    bool posix_acl;   /* POSIX_ACL: access control lists are served */
 } PtAgreed;
 
 /** struct PtCaller - who asks, for requests that create something. */

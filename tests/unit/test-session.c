@@ -83,6 +83,8 @@ static const struct {
     {{.cache = PT_CACHE_AUTO, .writeback = true}, BIT(12) | BIT(16)},
     {{.cache = PT_CACHE_AUTO, .killpriv_v2 = true}, BIT(12) | BIT(28)},
     {{.cache = PT_CACHE_AUTO, .allow_mmap = true}, BIT(12) | BIT(36)},
+    {{.cache = PT_CACHE_AUTO, .xattr = true}, BIT(12)},
+    {{.cache = PT_CACHE_AUTO, .security_label = SESSION_AUTO}, BIT(12) | BIT(32)},
 };
 
 static void test_offers(void)
@@ -107,6 +109,47 @@ static void test_offers(void)
             g_assert_cmpuint(out->max_pages, ==, bit == 22 ? 256 : 0);
         }
     }
+}
+
+/* ACLs are three capabilities, all or none; "always" insists on them. */
+static void test_acl(void)
+{
+    static const uint64_t three = BIT(6) | BIT(20) | BIT(29);
+
+    for (SessionMode mode = SESSION_NEVER; mode <= SESSION_ALWAYS; mode++) {
+        const SessionConfig config = {.xattr = true, .posix_acl = mode};
+        g_autoptr(Harness) harness = harness_new(&config);
+        for (uint64_t missing = 0; missing < 8; missing++) {
+            uint64_t lacks = (missing & 1 ? BIT(6) : 0) | (missing & 2 ? BIT(20) : 0) |
+                             (missing & 4 ? BIT(29) : 0);
+            Message message = init_message(7, 45, UINT64_MAX & ~lacks, 64);
+            NullFsStats before, after;
+            null_fs_stats(harness->fs, &before);
+            int result = harness_call(harness, &message);
+            null_fs_stats(harness->fs, &after);
+            if (mode == SESSION_ALWAYS && missing != 0) {
+                g_assert_cmpint(result, ==, -EPROTO);
+                g_assert_cmpuint(after.resets, ==, before.resets);
+                continue;
+            }
+            bool agreed = mode != SESSION_NEVER && missing == 0;
+            g_assert_cmpint(result, ==, 0);
+            g_assert_cmphex(flags_of(harness) & three, ==, agreed ? three : 0);
+            g_assert_cmpint(null_fs_agreed(harness->fs).posix_acl, ==, agreed);
+        }
+    }
+}
+
+static void test_label(void)
+{
+    const SessionConfig config = {.xattr = true, .security_label = SESSION_ALWAYS};
+    g_autoptr(Harness) harness = harness_new(&config);
+    Message message = init_message(7, 45, UINT64_MAX & ~BIT(32), 64);
+
+    g_assert_cmpint(harness_call(harness, &message), ==, -EPROTO);
+    message = init_message(7, 45, UINT64_MAX, 64);
+    g_assert_cmpint(harness_call(harness, &message), ==, 0);
+    g_assert_cmphex(flags_of(harness) & BIT(32), ==, BIT(32));
 }
 
 /* flags2 counts only in a long INIT that says so. */
@@ -368,6 +411,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/session/reply", test_reply);
     g_test_add_func("/session/offers", test_offers);
+    g_test_add_func("/session/acl", test_acl);
+    g_test_add_func("/session/label", test_label);
     g_test_add_func("/session/flags2", test_flags2);
     g_test_add_func("/session/versions", test_versions);
     g_test_add_func("/session/newer-major", test_newer_major);

@@ -48,6 +48,7 @@ int op_init(Request *request)
 {
     const struct fuse_init_in *in = &request->in.init;
     struct fuse_init_out out = {.major = ABI_MAJOR, .minor = ABI_MINOR};
+    uint64_t flags = 0;
 
     if (in->major > ABI_MAJOR) {
         /* The guest reads our version and says INIT again in it (fuse.h, "Version
@@ -61,7 +62,10 @@ int op_init(Request *request)
     if (result < 0) {
         return result;
     }
-    uint64_t flags = session_agree(request->session, offered_flags(request));
+    result = session_agree(request->session, offered_flags(request), &flags);
+    if (result < 0) {
+        return result;
+    }
     out.minor = in->minor < ABI_MINOR ? in->minor : ABI_MINOR;
     out.max_readahead = in->max_readahead;
     out.flags = (uint32_t)flags;

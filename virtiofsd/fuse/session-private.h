@@ -33,6 +33,10 @@ typedef struct SessionAgreed {
     bool submounts;
     bool supp_groups;
     bool writeback;
+    bool posix_acl;
+    bool dont_mask;    /* the umask comes along and is ours to apply */
+    bool setxattr_ext; /* SETXATTR in its long form */
+    bool security_ctx; /* labels come with what is to be made */
 } SessionAgreed;
 
 struct Session {
@@ -42,6 +46,7 @@ struct Session {
     SessionAgreed agreed;
     _Atomic bool initialised;
     LogLimit malformed_limit;
+    LogLimit refused_limit;
 
     pthread_mutex_t lock;
     SessionMember *members; /* under lock */
@@ -69,11 +74,12 @@ static inline bool session_is_initialised(const Session *session)
  * session_agree() - begin a session anew: forget all nodes and handles, and settle what
  * the guest and we both want.
  * @offered: the guest's INIT flags, flags2 in the upper half.
+ * @ret_flags: the flags to answer.
  *
  * Context: alone in the gate.
- * Return: the flags to answer.
+ * Return: 0, or -EPROTO with nothing changed: the guest lacks what it must have.
  */
-uint64_t session_agree(Session *session, uint64_t offered);
+int session_agree(Session *session, uint64_t offered, uint64_t *ret_flags);
 
 /** session_end() - as if INIT had never been. Context: alone in the gate. */
 void session_end(Session *session);

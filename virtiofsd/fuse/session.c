@@ -5,6 +5,7 @@
  */
 #include "virtiofsd/fuse/session-private.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,12 +53,22 @@ static bool when_allow_mmap(const SessionConfig *config)
     return config->allow_mmap;
 }
 
+static bool when_posix_acl(const SessionConfig *config)
+{
+    return config->posix_acl != SESSION_NEVER;
+}
+
+static bool when_security_label(const SessionConfig *config)
+{
+    return config->security_label != SESSION_NEVER;
+}
+
 /* A capability sets nothing in SessionAgreed. */
 #define NOTHING SIZE_MAX
 #define AGREED(member) offsetof(SessionAgreed, member)
 
 /*
- * The capabilities that are ever agreed. Not here, on purpose: remote locks and ACLs
+ * The capabilities that are ever agreed. Not here, on purpose: remote locks
  * (they come with their operations), SPLICE (no device), EXPORT_SUPPORT ("." and ".." are
  * not looked up), HAS_IOCTL_DIR, NO_OPEN(DIR)_SUPPORT, HAS_EXPIRE_ONLY and HAS_RESEND
  * (the guest tells, nothing is answered), EXPLICIT_INVAL_DATA (there are no
@@ -74,40 +85,79 @@ static const struct Capability {
     {FUSE_AUTO_INVAL_DATA, when_not_always, NOTHING},
     {FUSE_DO_READDIRPLUS, when_readdirplus, NOTHING},
     {FUSE_READDIRPLUS_AUTO, when_readdirplus, NOTHING},
+    {FUSE_DONT_MASK, when_posix_acl, AGREED(dont_mask)},
     {FUSE_ASYNC_DIO, when_always, NOTHING},
     {FUSE_WRITEBACK_CACHE, when_writeback, AGREED(writeback)},
     {FUSE_PARALLEL_DIROPS, when_always, NOTHING},
+    {FUSE_POSIX_ACL, when_posix_acl, AGREED(posix_acl)},
     {FUSE_MAX_PAGES, when_always, NOTHING},
     {FUSE_CACHE_SYMLINKS, when_cache_always, NOTHING},
     {FUSE_SUBMOUNTS, when_submounts, AGREED(submounts)},
     {FUSE_HANDLE_KILLPRIV_V2, when_killpriv, NOTHING},
+    {FUSE_SETXATTR_EXT, when_posix_acl, AGREED(setxattr_ext)},
     {FUSE_INIT_EXT, when_always, NOTHING},
+    {FUSE_SECURITY_CTX, when_security_label, AGREED(security_ctx)},
     {FUSE_CREATE_SUPP_GROUP, when_always, AGREED(supp_groups)},
     {FUSE_DIRECT_IO_ALLOW_MMAP, when_allow_mmap, NOTHING},
     {FUSE_NO_EXPORT_SUPPORT, when_always, NOTHING},
 };
 
-uint64_t session_agree(Session *session, uint64_t offered)
+/* ACLs take three capabilities: without DONT_MASK the guest's umask would cut what a
+ * default ACL gives, without SETXATTR_EXT nobody would tell when set-group-ID has to go.
+ */
+#define ACL_FLAGS (FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT)
+
+/* What has to be had whole goes otherwise, or is missed. */
+static int keep_whole(Session *session, uint64_t flags, SessionMode mode,
+                      const char *option, uint64_t *offered)
 {
-    SessionAgreed agreed = {0};
+    if ((*offered & flags) == flags) {
+        return 0;
+    }
+    if (mode == SESSION_ALWAYS) {
+        log_write_limited(&session->refused_limit, LOG_LEVEL_ERROR,
+                          "the guest's kernel lacks what %s=always demands", option);
+        return -EPROTO;
+    }
+    *offered &= ~flags;
+    return 0;
+}
+
+static uint64_t settle(const SessionConfig *config, uint64_t offered,
+                       SessionAgreed *ret_agreed)
+{
     uint64_t flags = 0;
 
     for (size_t i = 0; i < G_N_ELEMENTS(capabilities); i++) {
         const struct Capability *capability = &capabilities[i];
-        if ((offered & capability->flag) != 0 &&
-            capability->is_offered(&session->config)) {
+        if ((offered & capability->flag) != 0 && capability->is_offered(config)) {
             flags |= capability->flag;
             if (capability->sets != NOTHING) {
-                *(bool *)((char *)&agreed + capability->sets) = true;
+                *(bool *)((char *)ret_agreed + capability->sets) = true;
             }
         }
     }
+    return flags;
+}
+
+int session_agree(Session *session, uint64_t offered, uint64_t *ret_flags)
+{
+    const SessionConfig *config = &session->config;
+    SessionAgreed agreed = {0};
+
+    if (keep_whole(session, ACL_FLAGS, config->posix_acl, "--posix-acl", &offered) < 0 ||
+        keep_whole(session, FUSE_SECURITY_CTX, config->security_label, "--security-label",
+                   &offered) < 0) {
+        return -EPROTO;
+    }
+    *ret_flags = settle(config, offered, &agreed);
     pt_fs_reset(session->fs);
     pt_fs_agree(session->fs, &(PtAgreed){.writeback = agreed.writeback,
-                                         .supp_groups = agreed.supp_groups});
+                                         .supp_groups = agreed.supp_groups,
+                                         .posix_acl = agreed.posix_acl});
     session->agreed = agreed;
     atomic_store_explicit(&session->initialised, true, memory_order_release);
-    return flags;
+    return 0;
 }
 
 void session_end(Session *session)

@@ -14,6 +14,13 @@
 
 typedef struct Session Session;
 
+/** enum SessionMode - how much a feature is wanted that the guest may not have. */
+typedef enum SessionMode {
+    SESSION_NEVER,
+    SESSION_AUTO,   /* if the guest has it */
+    SESSION_ALWAYS, /* INIT fails unless it has */
+} SessionMode;
+
 /** struct SessionConfig - what the command line decides about FUSE. Times in nanoseconds.
  */
 typedef struct SessionConfig {
@@ -26,7 +33,10 @@ typedef struct SessionConfig {
     bool writeback;
     bool killpriv_v2;
     bool allow_mmap;
-    bool readonly; /* every opcode marked MODIFIES is EROFS */
+    bool xattr;                 /* else all four operations are ENOSYS */
+    SessionMode posix_acl;      /* access control lists; needs xattr */
+    SessionMode security_label; /* labels of new files; needs xattr */
+    bool readonly;              /* every opcode marked MODIFIES is EROFS */
 } SessionConfig;
 
 /** session_new() - a session before INIT. @fs is borrowed. Return: it, or NULL. */
