@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PASSTHROUGH_TYPES_H
+#define PASSTHROUGH_TYPES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+/*
+ * What the calls of passthrough.h take and give. Others include that, not this.
+ */
+
+typedef struct PtFs PtFs;
+
+/** The node id of the share's root, FUSE_ROOT_ID. Never forgotten. */
+#define PT_ROOT_ID UINT64_C(1)
+/** "No file handle given", where a handle is optional. */
+#define PT_NO_HANDLE UINT64_MAX
+/** The most supplementary groups that a request may bring. */
+#define PT_GROUPS_MAX 32
+/** Longest name of one path component, without its NUL. */
+#define PT_NAME_MAX 255
+
+/** enum PtCache - the --cache option; decides the PT_OPEN_* answers. */
+typedef enum PtCache {
+    PT_CACHE_AUTO,
+    PT_CACHE_ALWAYS,
+    PT_CACHE_NEVER,
+    PT_CACHE_METADATA,
+} PtCache;
+
+/** struct PtConfig - what the command line decides about the file system. */
+typedef struct PtConfig {
+    PtCache cache;
+    bool announce_submounts;  /* tell directories where another mount begins */
+    bool allow_direct_io;     /* honour O_DIRECT of OPEN and CREATE, else strip it */
+    bool preserve_noatime;    /* honour O_NOATIME, else strip it */
+    uint32_t max_descriptors; /* most descriptors that the guest may keep open here */
+} PtConfig;
+
+/** struct PtAgreed - what INIT negotiated, as far as the file system must know. */
+typedef struct PtAgreed {
+    bool writeback;   /* WRITEBACK_CACHE: O_WRONLY opens become O_RDWR, no O_APPEND */
+    bool supp_groups; /* CREATE_SUPP_GROUP: the caller's groups come with the request */
+    bool posix_acl;   /* POSIX_ACL: access control lists are served */
+} PtAgreed;
+
+/** struct PtCaller - who asks, for requests that create something. */
+typedef struct PtCaller {
+    uint32_t uid;
+    uint32_t gid;
+    uint32_t umask; /* to be applied here; 0 when the guest's kernel has applied it */
+    uint32_t n_groups;
+    uint32_t groups[PT_GROUPS_MAX];
+} PtCaller;
+
+/** PtAttr.flags: another mount begins at this directory. */
+#define PT_ATTR_SUBMOUNT 1u
+
+/** struct PtAttr - attributes as statx(2) gives them. */
+typedef struct PtAttr {
+    struct statx stx;
+    uint32_t flags; /* PT_ATTR_* */
+} PtAttr;
+
+/** struct PtEntry - a name looked up or made; counts as one lookup of @nodeid. */
+typedef struct PtEntry {
+    uint64_t nodeid;
+    PtAttr attr;
+} PtEntry;
+
+/** struct PtMake - what MKNOD, MKDIR and CREATE make. */
+typedef struct PtMake {
+    const PtCaller *caller;
+    uint64_t parent;
+    const char *name;
+    uint32_t mode; /* type and permissions; the type is ignored by mkdir and create */
+    uint32_t rdev; /* mknod: device number in the kernel's 32-bit encoding */
+    uint32_t open_flags; /* create: O_* */
+    bool kill_suidgid;   /* create: OPEN_KILL_SUIDGID */
+} PtMake;
+
+/** struct PtRename - RENAME and RENAME2. */
+typedef struct PtRename {
+    uint64_t parent;
+    const char *name;
+    uint64_t new_parent;
+    const char *new_name;
+    uint32_t flags; /* RENAME_NOREPLACE, _EXCHANGE, _WHITEOUT; others are -EINVAL */
+} PtRename;
+
+/** What the guest may do with an open file's pages: PtOpened.flags. */
+#define PT_OPEN_DIRECT_IO 1u  /* no page cache for this open */
+#define PT_OPEN_KEEP_CACHE 2u /* pages of earlier opens are still right */
+#define PT_OPEN_CACHE_DIR 4u  /* directory entries may be cached */
+#define PT_OPEN_NOFLUSH 8u    /* no FLUSH at close */
+#define PT_OPEN_PARALLEL_DIRECT_WRITES 16u
+
+/** struct PtOpened - an open file or directory. */
+typedef struct PtOpened {
+    uint64_t handle;
+    uint32_t flags; /* PT_OPEN_* */
+} PtOpened;
+
+/** Which members of PtSetattr are to be set. */
+#define PT_SET_MODE 1u
+#define PT_SET_UID 2u
+#define PT_SET_GID 4u
+#define PT_SET_SIZE 8u
+#define PT_SET_ATIME 16u
+#define PT_SET_MTIME 32u
+#define PT_SET_ATIME_NOW 64u
+#define PT_SET_MTIME_NOW 128u
+#define PT_SET_KILL_SUIDGID 256u /* with SIZE: drop set-id bits and capabilities */
+
+/** struct PtSetattr - a change of attributes; times in seconds and nanoseconds. */
+typedef struct PtSetattr {
+    uint32_t valid;  /* PT_SET_* */
+    uint64_t handle; /* PT_NO_HANDLE, or the open file to act on */
+    uint32_t mode;
+    uint32_t uid;
+    uint32_t gid;
+    uint64_t size;
+    struct timespec atime;
+    struct timespec mtime;
+} PtSetattr;
+
+/** How PtIo.flags changes a read or write. */
+#define PT_IO_CACHED 1u       /* write-back of the guest's page cache: ignore O_APPEND */
+#define PT_IO_KILL_SUIDGID 2u /* drop set-id bits and capabilities */
+
+/** struct PtIo - one read or write between segments and a file. */
+typedef struct PtIo {
+    uint64_t nodeid;
+    uint64_t handle;
+    const struct iovec *iov; /* guest memory; contents may change at any time */
+    int n_iov;
+    uint64_t offset; /* bytes; beyond INT64_MAX is -EINVAL */
+    uint32_t
+        open_flags; /* the opener's O_* flags as of this request (O_APPEND, O_DIRECT) */
+    uint32_t flags; /* PT_IO_* */
+} PtIo;
+
+/** struct PtDirent - one name in a directory; @name is NUL-terminated, valid until the
+ * next. */
+typedef struct PtDirent {
+    uint64_t ino;
+    uint64_t offset; /* cookie of the entry after this one */
+    uint32_t type;   /* DT_* */
+    uint32_t name_length;
+    const char *name;
+} PtDirent;
+
+/** struct PtDirCursor - a walk through an open directory; on the stack, private. */
+typedef struct PtDirCursor {
+    PtFs *fs;
+    void *handle; /* referenced */
+    void *stream;
+    bool first; /* the stream is the handle's own */
+} PtDirCursor;
+
+/** struct PtStats - for the statistics line. */
+typedef struct PtStats {
+    uint64_t inodes;
+    uint64_t handles;
+    uint64_t descriptors;
+} PtStats;
+
+#endif
