@@ -25,47 +25,41 @@ static dev_t decode_rdev(uint32_t rdev)
     return makedev((rdev & 0xfff00) >> 8, (rdev & 0xff) | ((rdev >> 12) & 0xfff00));
 }
 
-/* What there is to be made; the only field that differs is @target. */
-typedef struct Making {
-    const PtMake *make;
-    const char *target; /* of a symbolic link */
-    int (*call)(int dir_fd, const struct Making *making);
-} Making;
+typedef int (*MakeCall)(int dir_fd, const PtMake *make);
 
-static int call_mknod(int dir_fd, const Making *making)
+static int call_mknod(int dir_fd, const PtMake *make)
 {
-    const PtMake *make = making->make;
     bool device = S_ISCHR(make->mode) || S_ISBLK(make->mode);
     return mknodat(dir_fd, make->name, make->mode & (S_IFMT | 07777),
                    device ? decode_rdev(make->rdev) : 0);
 }
 
-static int call_mkdir(int dir_fd, const Making *making)
+static int call_mkdir(int dir_fd, const PtMake *make)
 {
-    return mkdirat(dir_fd, making->make->name, making->make->mode & 07777);
+    return mkdirat(dir_fd, make->name, make->mode & 07777);
 }
 
-static int call_symlink(int dir_fd, const Making *making)
+static int call_symlink(int dir_fd, const PtMake *make)
 {
-    return symlinkat(making->target, dir_fd, making->make->name);
+    return symlinkat(make->target, dir_fd, make->name);
 }
 
-static int call_as_caller(PtFs *fs, int dir_fd, const Making *making)
+static int call_as_caller(PtFs *fs, int dir_fd, const PtMake *make, MakeCall call)
 {
     g_auto(PtCred) cred = {0};
-    int r = pt_cred_enter(making->make->caller, fs->agreed.supp_groups, &cred);
+    int r = pt_cred_enter(make->caller, fs->agreed.supp_groups, &cred);
     if (r < 0) {
         return r;
     }
-    return making->call(dir_fd, making) < 0 ? pt_error() : 0;
+    return call(dir_fd, make) < 0 ? pt_error() : 0;
 }
 
-static int make_entry(PtFs *fs, const Making *making, PtEntry *ret_entry)
+static int make_entry(PtFs *fs, const PtMake *make, MakeCall call, PtEntry *ret_entry)
 {
     g_auto(PtNode) node = {0};
     g_auto(PtFd) fd = {.fd = -1};
     PtPlace place;
-    int r = pt_place_get(fs, making->make->parent, making->make->name, &node, &place);
+    int r = pt_place_get(fs, make->parent, make->name, &node, &place);
     if (r < 0) {
         return r;
     }
@@ -73,7 +67,7 @@ static int make_entry(PtFs *fs, const Making *making, PtEntry *ret_entry)
     if (r < 0) {
         return r;
     }
-    r = call_as_caller(fs, node.fd, making);
+    r = call_as_caller(fs, node.fd, make, call);
     if (r < 0) {
         return r;
     }
@@ -82,20 +76,15 @@ static int make_entry(PtFs *fs, const Making *making, PtEntry *ret_entry)
 
 int pt_mknod(PtFs *fs, const PtMake *make, PtEntry *ret_entry)
 {
-    Making making = {.make = make, .call = call_mknod};
-    return make_entry(fs, &making, ret_entry);
+    return make_entry(fs, make, call_mknod, ret_entry);
 }
 
 int pt_mkdir(PtFs *fs, const PtMake *make, PtEntry *ret_entry)
 {
-    Making making = {.make = make, .call = call_mkdir};
-    return make_entry(fs, &making, ret_entry);
+    return make_entry(fs, make, call_mkdir, ret_entry);
 }
 
-int pt_symlink(PtFs *fs, const PtCaller *caller, uint64_t parent, const char *name,
-               const char *target, PtEntry *ret_entry)
+int pt_symlink(PtFs *fs, const PtMake *make, PtEntry *ret_entry)
 {
-    PtMake make = {.caller = caller, .parent = parent, .name = name};
-    Making making = {.make = &make, .target = target, .call = call_symlink};
-    return make_entry(fs, &making, ret_entry);
+    return make_entry(fs, make, call_symlink, ret_entry);
 }

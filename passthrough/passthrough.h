@@ -68,9 +68,8 @@ int pt_lookup(PtFs *fs, uint64_t parent, const char *name, PtEntry *ret_entry);
 void pt_forget(PtFs *fs, uint64_t nodeid, uint64_t nlookup);
 /** pt_readlink() - Return: length of the target at @buffer, not NUL-terminated. */
 ssize_t pt_readlink(PtFs *fs, uint64_t nodeid, char *buffer, size_t size);
-int pt_symlink(PtFs *fs, const PtCaller *caller, uint64_t parent, const char *name,
-               const char *target, PtEntry *ret_entry);
 
+int pt_symlink(PtFs *fs, const PtMake *make, PtEntry *ret_entry);
 int pt_mknod(PtFs *fs, const PtMake *make, PtEntry *ret_entry);
 int pt_mkdir(PtFs *fs, const PtMake *make, PtEntry *ret_entry);
 /** pt_create() - create and open; opens an existing regular file unless O_EXCL is set. */

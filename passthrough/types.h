@@ -71,11 +71,12 @@ typedef struct PtEntry {
     PtAttr attr;
 } PtEntry;
 
-/** struct PtMake - what MKNOD, MKDIR and CREATE make. */
+/** struct PtMake - what MKNOD, MKDIR, SYMLINK and CREATE make. */
 typedef struct PtMake {
     const PtCaller *caller;
     uint64_t parent;
     const char *name;
+    const char *target; /* symlink: where it leads */
     uint32_t mode; /* type and permissions; the type is ignored by mkdir and create */
     uint32_t rdev; /* mknod: device number in the kernel's 32-bit encoding */
     uint32_t open_flags; /* create: O_* */

@@ -291,22 +291,6 @@ ssize_t pt_readlink(PtFs *fs, uint64_t nodeid, char *buffer, size_t size)
     return end(fs, result);
 }
 
-int pt_symlink(PtFs *fs, const PtCaller *caller, uint64_t parent, const char *name,
-               const char *target, PtEntry *ret_entry)
-{
-    int result = begin(fs, parent);
-
-    record(fs, &(NullFsCall){.function = __func__, .nodeid = parent, .caller = *caller},
-           name, target);
-    if (result == 0) {
-        result = check_name(name);
-    }
-    if (result == 0) {
-        give_entry(fs, name, ret_entry);
-    }
-    return end(fs, result);
-}
-
 static int make_node(PtFs *fs, const char *function, const PtMake *make,
                      PtEntry *ret_entry)
 {
@@ -320,7 +304,7 @@ static int make_node(PtFs *fs, const char *function, const PtMake *make,
                          .rdev = make->rdev,
                          .flags = make->open_flags,
                          .flag = make->kill_suidgid},
-           make->name, NULL);
+           make->name, make->target);
     if (result == 0) {
         result = check_name(make->name);
     }
@@ -328,6 +312,11 @@ static int make_node(PtFs *fs, const char *function, const PtMake *make,
         give_entry(fs, make->name, ret_entry);
     }
     return end(fs, result);
+}
+
+int pt_symlink(PtFs *fs, const PtMake *make, PtEntry *ret_entry)
+{
+    return make_node(fs, __func__, make, ret_entry);
 }
 
 int pt_mknod(PtFs *fs, const PtMake *make, PtEntry *ret_entry)

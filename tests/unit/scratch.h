@@ -144,6 +144,13 @@ static inline PtMake make_of(const PtCaller *caller, uint64_t parent, const char
     return (PtMake){.caller = caller, .parent = parent, .name = name, .mode = mode};
 }
 
+static inline int symlink_as(PtFs *fs, const PtCaller *caller, uint64_t parent,
+                             const char *name, const char *target, PtEntry *ret_entry)
+{
+    PtMake make = {.caller = caller, .parent = parent, .name = name, .target = target};
+    return pt_symlink(fs, &make, ret_entry);
+}
+
 static inline PtEntry make_dir(const Scratch *s, uint64_t parent, const char *name)
 {
     PtEntry entry;

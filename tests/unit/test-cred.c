@@ -78,7 +78,7 @@ static void test_owner(void)
         g_assert_cmpint(pt_mkdir(s.fs, &make, &entries[1]), ==, 0);
         make = make_of(&callers[i], dir, "fifo", S_IFIFO | 0644);
         g_assert_cmpint(pt_mknod(s.fs, &make, &entries[2]), ==, 0);
-        g_assert_cmpint(pt_symlink(s.fs, &callers[i], dir, "link", "to", &entries[3]), ==,
+        g_assert_cmpint(symlink_as(s.fs, &callers[i], dir, "link", "to", &entries[3]), ==,
                         0);
         for (int e = 0; e < 4; e++) {
             g_assert_cmpuint(entries[e].attr.stx.stx_uid, ==, callers[i].uid);
@@ -111,7 +111,7 @@ static void test_no_id(void)
         g_assert_cmpint(pt_mkdir(s.fs, &make, &entry), ==, -EINVAL);
         g_assert_cmpint(pt_mknod(s.fs, &make, &entry), ==, -EINVAL);
         g_assert_cmpint(pt_create(s.fs, &make, &entry, &opened), ==, -EINVAL);
-        g_assert_cmpint(pt_symlink(s.fs, &callers[i], PT_ROOT_ID, "x", "to", &entry), ==,
+        g_assert_cmpint(symlink_as(s.fs, &callers[i], PT_ROOT_ID, "x", "to", &entry), ==,
                         -EINVAL);
     }
     assert_same_self(&before);

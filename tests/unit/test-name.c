@@ -44,7 +44,7 @@ static int try_create(const Scratch *s, const char *name)
 static int try_symlink(const Scratch *s, const char *name)
 {
     PtEntry entry;
-    return pt_symlink(s->fs, &root_caller, PT_ROOT_ID, name, "target", &entry);
+    return symlink_as(s->fs, &root_caller, PT_ROOT_ID, name, "target", &entry);
 }
 
 static int try_unlink(const Scratch *s, const char *name)
@@ -285,17 +285,17 @@ static void test_symlink_targets(void)
     char target[4097];
     memset(target, 't', sizeof(target));
     target[4096] = '\0';
-    g_assert_cmpint(pt_symlink(s.fs, &root_caller, PT_ROOT_ID, "l", target, &entry), ==,
+    g_assert_cmpint(symlink_as(s.fs, &root_caller, PT_ROOT_ID, "l", target, &entry), ==,
                     -ENAMETOOLONG);
-    g_assert_cmpint(pt_symlink(s.fs, &root_caller, PT_ROOT_ID, "l", "", &entry), ==,
+    g_assert_cmpint(symlink_as(s.fs, &root_caller, PT_ROOT_ID, "l", "", &entry), ==,
                     -ENOENT);
     target[4095] = '\0';
-    g_assert_cmpint(pt_symlink(s.fs, &root_caller, PT_ROOT_ID, "l", target, &entry), ==,
+    g_assert_cmpint(symlink_as(s.fs, &root_caller, PT_ROOT_ID, "l", target, &entry), ==,
                     0);
     char buffer[4096];
     g_assert_cmpint(pt_readlink(s.fs, entry.nodeid, buffer, sizeof(buffer)), ==, 4095);
     g_assert_cmpint(
-        pt_symlink(s.fs, &root_caller, PT_ROOT_ID, "up", "../../x/..", &entry), ==, 0);
+        symlink_as(s.fs, &root_caller, PT_ROOT_ID, "up", "../../x/..", &entry), ==, 0);
     scratch_close(&s);
 }
 

@@ -81,20 +81,6 @@ int op_readlink(Request *request)
     return length < 0 ? (int)length : reply_bytes(request, link, (size_t)length);
 }
 
-int op_symlink(Request *request)
-{
-    PtCaller caller;
-    PtEntry entry;
-    int result = caller_of(request, &caller);
-
-    if (result < 0) {
-        return result;
-    }
-    result = pt_symlink(request->fs, &caller, request->header.nodeid, request->names[0],
-                        request->names[1], &entry);
-    return result < 0 ? result : answer_entry(request, &entry);
-}
-
 /* What @call makes at the request's place, by the request's caller. */
 static int make_node(Request *request, PtMake *make,
                      int (*call)(PtFs *fs, const PtMake *make, PtEntry *ret_entry))
@@ -111,6 +97,13 @@ static int make_node(Request *request, PtMake *make,
     make->name = request->names[0];
     result = call(request->fs, make, &entry);
     return result < 0 ? result : answer_entry(request, &entry);
+}
+
+int op_symlink(Request *request)
+{
+    PtMake make = {.target = request->names[1]};
+
+    return make_node(request, &make, pt_symlink);
 }
 
 int op_mknod(Request *request)
