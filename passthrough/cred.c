@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <sched.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -25,12 +26,18 @@
  * The order: groups and gid while CAP_SETGID is still effective, then uid; back in
  * reverse.
  *
- * When the guest does not tell the caller's groups, a directory that is writable by one
- * of them would refuse the caller here. The guest's kernel has checked the permission, so
- * CAP_DAC_OVERRIDE is made effective again, alone.
+ * Who is root in the guest has root's rights there, whoever that is on the host: all
+ * capabilities stay, and supplementary groups would add nothing, so they are not taken.
+ * Who is not root in the guest has none, even where a translation makes it the host's
+ * root.
  *
- * If a step back fails, the thread is somebody else for good. It says so in the log, and
- * answers every later request with EIO.
+ * When the guest does not tell the caller's groups, a directory that is writable by one
+ * of them would refuse the caller here; and where access control lists are served, one of
+ * its groups that the guest does not tell may be named in one. The guest's kernel has
+ * checked the permission, so CAP_DAC_OVERRIDE is made effective again, alone.
+ *
+ * If a step back fails, the thread is somebody else for good. It says so in the log,
+ * answers that request with EIO, and is given no other: see pt_thread_usable().
  */
 
 #ifdef SYS_setresuid32
@@ -55,11 +62,18 @@ typedef struct Capabilities {
     struct __user_cap_data_struct word[_LINUX_CAPABILITY_U32S_3];
 } Capabilities;
 
+/* What is left of the thread's own effective capabilities. */
+typedef enum Rights {
+    RIGHTS_OWN, /* all */
+    RIGHTS_OVERRIDE,
+    RIGHTS_NONE,
+} Rights;
+
 /** struct Thread - the identity that this thread was given by the sandbox. */
 static _Thread_local struct Thread {
     bool entered;
     bool poisoned;
-    bool borrows; /* an identity, now */
+    Rights rights; /* now */
     uid_t uid;
     gid_t gid;
     Capabilities own;
@@ -70,19 +84,13 @@ bool pt_thread_usable(void)
     return thread.entered && !thread.poisoned;
 }
 
-static void poison(const char *what)
+static void poison(const char *what, int result)
 {
-    static LogLimit limit;
-    thread.poisoned = true;
-    /* errno is what the request is answered with. */
-    int saved = errno;
-    if (log_enabled(LOG_LEVEL_ERROR)) {
-        log_write_limited(&limit, LOG_LEVEL_ERROR,
-                          "a worker could not take back its %s (errno %d) and serves no "
-                          "more requests; restart the daemon",
-                          what, saved);
+    if (!thread.poisoned) {
+        thread.poisoned = true;
+        log_error("a worker could not take back its %s (%s) and serves no more requests",
+                  what, strerrorname_np(-result));
     }
-    errno = saved;
 }
 
 /* ---- system calls, for this thread alone ------------------------------------------ */
@@ -128,6 +136,15 @@ static int drop_groups(void)
     return r == -EPERM ? 0 : r;
 }
 
+/* The guest's root makes files as this thread is: where it is uid 0, it is gid 0 too, as
+ * long as there is such a group here. */
+static void be_root_group(void)
+{
+    if (geteuid() == 0 && getegid() != 0) {
+        (void)set_gid(0);
+    }
+}
+
 int pt_thread_enter(PtFs *fs)
 {
     thread.entered = false;
@@ -135,12 +152,14 @@ int pt_thread_enter(PtFs *fs)
         return -errno;
     }
     (void)umask(0);
+    be_root_group();
     int r = drop_groups();
     if (r == 0) {
         r = get_capabilities(&thread.own);
     }
     thread.uid = geteuid();
     thread.gid = getegid();
+    thread.rights = RIGHTS_OWN;
     thread.entered = r == 0;
     return r;
 }
@@ -167,59 +186,94 @@ int pt_cred_check(const PtCaller *caller)
     return 0;
 }
 
-/* Leave no capability effective, or only one; what is permitted stays, for the way back.
- */
-static int limit_capabilities(bool override, PtCred *cred)
+/* Make @rights effective; what is permitted stays, for the way back. */
+static int set_rights(Rights rights)
 {
     Capabilities limited = thread.own;
-    for (size_t i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
-        limited.word[i].effective = 0;
+    if (rights != RIGHTS_OWN) {
+        for (size_t i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
+            limited.word[i].effective = 0;
+        }
     }
-    if (override && has(&thread.own, CAP_DAC_OVERRIDE)) {
+    if (rights == RIGHTS_OVERRIDE && has(&thread.own, CAP_DAC_OVERRIDE)) {
         limited.word[CAP_TO_INDEX(CAP_DAC_OVERRIDE)].effective =
             CAP_TO_MASK(CAP_DAC_OVERRIDE);
     }
-    int r = set_capabilities(&limited);
-    cred->capabilities = cred->capabilities || r == 0;
-    return r;
+    return set_capabilities(&limited);
+}
+
+static bool is_powerless(void)
+{
+    for (size_t i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
+        if (thread.own.word[i].permitted != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The kernel has emptied the effective capabilities if uid 0 was left, has filled them if
+ * it was taken, and has kept them otherwise. */
+static int borrow_rights(Rights rights, PtCred *cred)
+{
+    bool emptied = cred->uid && thread.uid == 0;
+    bool kept = !cred->uid;
+    bool done = emptied ? rights == RIGHTS_NONE : kept && rights == RIGHTS_OWN;
+    if (!done && !is_powerless()) {
+        int r = set_rights(rights);
+        if (r < 0) {
+            return r;
+        }
+        cred->capabilities = true;
+    }
+    thread.rights = rights;
+    return 0;
 }
 
 int pt_cred_strict(PtCred *cred)
 {
-    return cred->capabilities ? limit_capabilities(false, cred) : 0;
+    if (thread.rights != RIGHTS_OVERRIDE) {
+        return 0;
+    }
+    thread.rights = RIGHTS_NONE;
+    return cred->capabilities ? set_rights(RIGHTS_NONE) : 0;
 }
 
-static int borrow(const PtCaller *caller, bool supp_groups, PtCred *cred)
+/* An id that means nothing in this user namespace: Linux calls that EOVERFLOW where it
+ * keeps a file from being made. */
+static int id_error(int result)
 {
-    if (caller->n_groups > 0) {
-        int r = set_groups(caller->n_groups, caller->groups);
-        if (r < 0) {
-            return r;
-        }
-        cred->groups = true;
-    }
-    if (caller->gid != 0 && caller->gid != thread.gid) {
-        int r = set_gid(caller->gid);
-        if (r < 0) {
-            return r;
-        }
-        cred->gid = true;
-    }
-    if (caller->uid != 0 && caller->uid != thread.uid) {
-        int r = set_uid(caller->uid);
-        if (r < 0) {
-            return r;
-        }
-        cred->uid = true;
-        /* The kernel empties them by itself when uid 0 is left: see the top. */
-        if (thread.uid != 0 || !supp_groups) {
-            return limit_capabilities(!supp_groups, cred);
-        }
-    }
-    return 0;
+    return result == -EINVAL ? -EOVERFLOW : result;
 }
 
-int pt_cred_enter(const PtCaller *caller, bool supp_groups, PtCred *ret_cred)
+static int borrow_ids(const PtCaller *host, bool groups, PtCred *cred)
+{
+    int r = 0;
+    if (groups && host->n_groups > 0) {
+        r = set_groups(host->n_groups, host->groups);
+        cred->groups = r == 0;
+    }
+    if (r == 0 && host->gid != thread.gid && (host->gid != 0 || thread.uid == 0)) {
+        r = set_gid(host->gid);
+        cred->gid = r == 0;
+    }
+    if (r == 0 && host->uid != thread.uid && host->uid != 0) {
+        r = set_uid(host->uid);
+        cred->uid = r == 0;
+    }
+    return id_error(r);
+}
+
+static Rights rights_of(const PtFs *fs, const PtCaller *caller)
+{
+    if (caller->uid == 0) {
+        return RIGHTS_OWN;
+    }
+    bool told_all = fs->agreed.supp_groups && !fs->agreed.posix_acl;
+    return told_all ? RIGHTS_NONE : RIGHTS_OVERRIDE;
+}
+
+int pt_cred_enter(const PtFs *fs, const PtCaller *caller, PtCred *ret_cred)
 {
     *ret_cred = (PtCred){0};
     if (!pt_thread_usable()) {
@@ -229,7 +283,11 @@ int pt_cred_enter(const PtCaller *caller, bool supp_groups, PtCred *ret_cred)
     if (r < 0) {
         return r;
     }
-    r = borrow(caller, supp_groups, ret_cred);
+    Rights rights = rights_of(fs, caller);
+    r = borrow_ids(caller, rights != RIGHTS_OWN, ret_cred);
+    if (r == 0) {
+        r = borrow_rights(rights, ret_cred);
+    }
     if (r < 0) {
         pt_cred_leave(ret_cred);
         return r;
@@ -238,40 +296,39 @@ int pt_cred_enter(const PtCaller *caller, bool supp_groups, PtCred *ret_cred)
         (void)umask((mode_t)caller->umask & 0777);
         ret_cred->umask = true;
     }
-    thread.borrows = ret_cred->uid;
     return 0;
 }
 
 /* Returning to uid 0 makes all permitted capabilities effective; the sandbox may have
  * left fewer. */
-static bool needs_own_capabilities(void)
+static bool has_all_permitted(void)
 {
     for (size_t i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
         if (thread.own.word[i].effective != thread.own.word[i].permitted) {
-            return true;
+            return false;
         }
     }
-    return thread.uid != 0;
+    return true;
 }
 
 static void check(int result, const char *what)
 {
     if (result < 0) {
-        errno = -result;
-        poison(what);
+        poison(what, result);
     }
 }
 
 void pt_cred_leave(PtCred *cred)
 {
     int saved = errno;
+    bool refilled = cred->uid && thread.uid == 0;
     if (cred->umask) {
         (void)umask(0);
     }
     if (cred->uid) {
         check(set_uid(thread.uid), "user id");
     }
-    if (cred->capabilities || (cred->uid && needs_own_capabilities())) {
+    if (refilled ? !has_all_permitted() : cred->capabilities) {
         check(set_capabilities(&thread.own), "capabilities");
     }
     if (cred->gid) {
@@ -281,7 +338,7 @@ void pt_cred_leave(PtCred *cred)
         check(set_groups(0, NULL), "groups");
     }
     *cred = (PtCred){0};
-    thread.borrows = false;
+    thread.rights = RIGHTS_OWN;
     errno = saved;
 }
 
@@ -290,8 +347,7 @@ void pt_cred_leave(PtCred *cred)
 int pt_privileges_drop(bool wanted, PtPrivileges *ret_privileges)
 {
     *ret_privileges = (PtPrivileges){0};
-    /* A borrowed identity never has the capability. */
-    if (!wanted || thread.borrows || !has(&thread.own, CAP_FSETID)) {
+    if (!wanted || thread.rights != RIGHTS_OWN || !has(&thread.own, CAP_FSETID)) {
         return 0;
     }
     Capabilities limited = thread.own;

@@ -10,12 +10,9 @@
 
 /*
  * Who this thread is, and what it borrows for one request. Everything borrowed is a
- * scoped value. A thread that could not give something back refuses all further requests.
+ * scoped value. A thread that could not give something back is not usable any more
+ * (pt_thread_usable() in passthrough.h).
  */
-
-/** pt_thread_usable() - Return: whether this thread has been prepared, and is nobody but
- * itself. */
-bool pt_thread_usable(void);
 
 /** typedef PtCred - an identity borrowed by a scope. */
 typedef struct PtCred {
@@ -27,14 +24,15 @@ int pt_cred_check(const PtCaller *caller);
 
 /**
  * pt_cred_enter() - be the caller: ids, groups, umask, and their permissions.
- * @supp_groups: the caller's groups are complete; if not, permission checks are left to
- *               the guest's kernel, which has made them.
  *
- * A caller with uid 0 keeps this process' own, and its capabilities.
+ * Where the caller's groups are not known whole, permission checks are left to the
+ * guest's kernel, which has made them. A caller with uid 0 keeps this thread's
+ * capabilities, and its ids where they are not 0.
  * Context: one at a time on a thread.
- * Return: 0 or a negative errno; then nothing is borrowed.
+ * Return: 0 or a negative errno; then nothing is borrowed. -EOVERFLOW: an id that this
+ * user namespace does not have.
  */
-int pt_cred_enter(const PtCaller *caller, bool supp_groups, PtCred *ret_cred);
+int pt_cred_enter(const PtFs *fs, const PtCaller *caller, PtCred *ret_cred);
 /** pt_cred_strict() - leave no permission check to the guest's kernel from here on.
  * Return: 0 or a negative errno. */
 int pt_cred_strict(PtCred *cred);

@@ -80,7 +80,7 @@ static int open_as_caller(PtFs *fs, Creating *creating)
 {
     g_auto(PtCred) cred = {0};
     const PtMake *make = creating->make;
-    int r = pt_cred_enter(make->caller, fs->agreed.supp_groups, &cred);
+    int r = pt_cred_enter(fs, make->caller, &cred);
     if (r < 0) {
         return r;
     }

@@ -47,7 +47,7 @@ static int call_symlink(int dir_fd, const PtMake *make)
 static int call_as_caller(PtFs *fs, int dir_fd, const PtMake *make, MakeCall call)
 {
     g_auto(PtCred) cred = {0};
-    int r = pt_cred_enter(make->caller, fs->agreed.supp_groups, &cred);
+    int r = pt_cred_enter(fs, make->caller, &cred);
     if (r < 0) {
         return r;
     }

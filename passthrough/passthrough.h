@@ -60,6 +60,13 @@ void pt_fs_stats(PtFs *fs, PtStats *ret_stats);
  */
 int pt_thread_enter(PtFs *fs);
 
+/**
+ * pt_thread_usable() - Return: whether the calling thread has been prepared and is nobody
+ * but itself. Once it could not take back its identity after a request, it is not, and
+ * must serve no other: whatever it did would be done as somebody else.
+ */
+bool pt_thread_usable(void);
+
 /* ---- names (name*.c) -------------------------------------------------------------- */
 
 /** pt_lookup() - find @name in directory @parent; "." and ".." are -EINVAL. */

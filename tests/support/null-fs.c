@@ -251,6 +251,11 @@ int pt_thread_enter(PtFs *fs)
     return 0;
 }
 
+bool pt_thread_usable(void)
+{
+    return true;
+}
+
 /* ---- names ------------------------------------------------------------------------- */
 
 int pt_lookup(PtFs *fs, uint64_t parent, const char *name, PtEntry *ret_entry)

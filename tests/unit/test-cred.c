@@ -154,6 +154,33 @@ static void test_groups(void)
     scratch_close(&s);
 }
 
+/* Who may be named in a list cannot be known here; what is made is the caller's still,
+ * and no bit stays that a stranger may not set. */
+static void test_groups_of_lists(void)
+{
+    const PtCaller stranger = {.uid = 1001, .gid = 1001};
+    const PtAgreed agreed = {.supp_groups = true, .posix_acl = true};
+    PtEntry entry;
+    PtOpened opened;
+    Scratch s = scratch_open();
+    host_dir(&s, "dir", 02770, 0, 1000);
+    uint64_t dir = lookup(&s, PT_ROOT_ID, "dir").nodeid;
+    Self before = look_at_self();
+    pt_fs_agree(s.fs, &agreed);
+    PtMake make = make_of(&stranger, dir, "x", 02755);
+    g_assert_cmpint(pt_create(s.fs, &make, &entry, &opened), ==, 0);
+    assert_same_self(&before);
+    g_assert_cmpuint(entry.attr.stx.stx_uid, ==, 1001);
+    g_assert_cmpuint(entry.attr.stx.stx_gid, ==, 1000);
+    g_assert_cmpuint(entry.attr.stx.stx_mode & 07777, ==, 0755);
+    /* What exists is opened as the caller may. */
+    g_assert_cmpint(fchmodat(s.dir, "dir/x", 0600, 0), ==, 0);
+    g_assert_cmpint(fchownat(s.dir, "dir/x", 0, 0, 0), ==, 0);
+    g_assert_cmpint(pt_create(s.fs, &make, &entry, &opened), ==, -EACCES);
+    assert_same_self(&before);
+    scratch_close(&s);
+}
+
 static void test_umask(void)
 {
     const PtCaller caller = {.uid = 1000, .gid = 1000, .umask = 027};
@@ -262,15 +289,15 @@ static void test_sgid_is_lost(void)
 
 /* ---- threads that cannot get back ------------------------------------------------- */
 
-/* From now on, on this thread, setresuid(-1, 0, -1) fails. */
-static void forbid_return(void)
+/* From now on, on this thread, setresuid(-1, @uid, -1) fails. */
+static void forbid_uid(uint32_t uid)
 {
     const uint32_t euid = offsetof(struct seccomp_data, args[1]);
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_setresuid, 0, 3),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, euid),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, uid, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -287,7 +314,7 @@ static void *run_poisoned(void *data)
     PtOpened opened;
     g_assert_cmpint(pt_thread_enter(s->fs), ==, 0);
     uint64_t dir = lookup(s, PT_ROOT_ID, "dir").nodeid;
-    forbid_return();
+    forbid_uid(0);
     g_assert_true(pt_thread_usable());
     PtMake make = make_of(&caller, dir, "made", 0755);
     g_assert_cmpint(pt_mkdir(s->fs, &make, &entry), ==, -EIO);
@@ -311,6 +338,36 @@ static void test_poisoned(void)
     /* Other threads serve. */
     lookup(&s, PT_ROOT_ID, "dir");
     lookup(&s, lookup(&s, PT_ROOT_ID, "dir").nodeid, "made");
+    scratch_close(&s);
+}
+
+/* Half of an identity taken is given back. */
+static void *run_refused(void *data)
+{
+    Scratch *s = data;
+    const PtCaller caller = {.uid = 1000, .gid = 1001, .umask = 077};
+    const PtCaller next = {.uid = 0, .gid = 0};
+    PtEntry entry;
+    g_assert_cmpint(pt_thread_enter(s->fs), ==, 0);
+    forbid_uid(1000);
+    Self before = look_at_self();
+    PtMake make = make_of(&caller, PT_ROOT_ID, "refused", 0755);
+    g_assert_cmpint(pt_mkdir(s->fs, &make, &entry), ==, -EPERM);
+    assert_same_self(&before);
+    g_assert_true(pt_thread_usable());
+    make = make_of(&next, PT_ROOT_ID, "made", 0755);
+    g_assert_cmpint(pt_mkdir(s->fs, &make, &entry), ==, 0);
+    g_assert_cmpuint(entry.attr.stx.stx_gid, ==, 0);
+    return NULL;
+}
+
+static void test_refused(void)
+{
+    Scratch s = scratch_open();
+    pthread_t thread;
+    g_assert_cmpint(pthread_create(&thread, NULL, run_refused, &s), ==, 0);
+    pthread_join(thread, NULL);
+    g_assert_cmpint(lookup_error(&s, PT_ROOT_ID, "refused"), ==, -ENOENT);
     scratch_close(&s);
 }
 
@@ -375,6 +432,27 @@ static void *run_with_groups(void *data)
     return NULL;
 }
 
+static void *run_with_group(void *data)
+{
+    Scratch *s = data;
+    PtEntry entry;
+    g_assert_cmpint((int)syscall(SYS_setresgid, -1, 1000, -1), ==, 0);
+    g_assert_cmpint(pt_thread_enter(s->fs), ==, 0);
+    PtMake make = make_of(&root_caller, PT_ROOT_ID, "made", 0755);
+    g_assert_cmpint(pt_mkdir(s->fs, &make, &entry), ==, 0);
+    g_assert_cmpuint(entry.attr.stx.stx_gid, ==, 0);
+    return NULL;
+}
+
+static void test_inherited_group(void)
+{
+    Scratch s = scratch_open();
+    pthread_t thread;
+    g_assert_cmpint(pthread_create(&thread, NULL, run_with_group, &s), ==, 0);
+    pthread_join(thread, NULL);
+    scratch_close(&s);
+}
+
 static void test_inherited_groups(void)
 {
     Scratch s = scratch_open();
@@ -393,12 +471,15 @@ int main(int argc, char **argv)
     g_test_add_func("/cred/owner", test_owner);
     g_test_add_func("/cred/no-id", test_no_id);
     g_test_add_func("/cred/groups", test_groups);
+    g_test_add_func("/cred/groups-of-lists", test_groups_of_lists);
     g_test_add_func("/cred/umask", test_umask);
     g_test_add_func("/cred/sgid-directories", test_sgid_directories);
     g_test_add_func("/cred/sgid-is-lost", test_sgid_is_lost);
     g_test_add_func("/cred/poisoned", test_poisoned);
+    g_test_add_func("/cred/refused", test_refused);
     g_test_add_func("/cred/not-entered", test_not_entered);
     g_test_add_func("/cred/limited-capabilities", test_limited_capabilities);
+    g_test_add_func("/cred/inherited-group", test_inherited_group);
     g_test_add_func("/cred/inherited-groups", test_inherited_groups);
     return g_test_run();
 }
