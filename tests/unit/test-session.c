@@ -16,9 +16,10 @@
 #include "virtiofsd/fuse/abi.h"
 
 #define BIT(n) (UINT64_C(1) << (n))
-/* 0, 3, 5, 12, 15, 18, 22, 30, 34, 38: always; then what harness_config() wants. */
+/* 0, 3, 5, 12, 15, 18, 22, 30, 34, 38, 40: always; then what harness_config() wants. */
 #define ALWAYS                                                                           \
-    (BIT(0) | BIT(3) | BIT(5) | BIT(15) | BIT(18) | BIT(22) | BIT(30) | BIT(34) | BIT(38))
+    (BIT(0) | BIT(3) | BIT(5) | BIT(15) | BIT(18) | BIT(22) | BIT(30) | BIT(34) |        \
+     BIT(38) | BIT(40))
 
 static Message init_message(uint32_t major, uint32_t minor, uint64_t flags, size_t size)
 {

@@ -27,6 +27,9 @@
 #ifndef FUSE_NO_EXPORT_SUPPORT
 #define FUSE_NO_EXPORT_SUPPORT (1ULL << 38)
 #endif
+#ifndef FUSE_ALLOW_IDMAP
+#define FUSE_ALLOW_IDMAP (1ULL << 40)
+#endif
 
 /* Opcodes of 7.39 and later. */
 #define ABI_STATX 52u

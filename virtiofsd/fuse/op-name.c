@@ -8,12 +8,13 @@
 #include "virtiofsd/fuse/op.h"
 #include "virtiofsd/fuse/reply.h"
 
-/* Who asks for something to be made. The guest's kernel has applied the umask, as long as
- * DONT_MASK is not agreed. */
-static int caller_of(Request *request, PtCaller *ret_caller)
+/* Who asks for something to be made. @umask is as sent: the guest's kernel has applied it
+ * unless DONT_MASK is agreed. Only these requests name their caller whatever is agreed:
+ * with ALLOW_IDMAP all others carry (uid_t)-1. */
+static int caller_of(Request *request, uint32_t umask, PtCaller *ret_caller)
 {
     const struct fuse_in_header *header = &request->header;
-    bool groups_agreed = request->session->agreed.supp_groups;
+    const SessionAgreed *agreed = &request->session->agreed;
 
     /* (uid_t)-1 means "leave as it is" to the calls that change identity. */
     if (header->uid == UINT32_MAX || header->gid == UINT32_MAX) {
@@ -21,9 +22,9 @@ static int caller_of(Request *request, PtCaller *ret_caller)
     }
     ret_caller->uid = header->uid;
     ret_caller->gid = header->gid;
-    ret_caller->umask = 0;
+    ret_caller->umask = agreed->dont_mask ? umask : 0;
     if (extension_parse(request->scratch->extension, request->extension_size,
-                        groups_agreed, ret_caller) < 0) {
+                        agreed->supp_groups, ret_caller) < 0) {
         return op_malformed(request, "bad extension");
     }
     return 0;
@@ -82,12 +83,12 @@ int op_readlink(Request *request)
 }
 
 /* What @call makes at the request's place, by the request's caller. */
-static int make_node(Request *request, PtMake *make,
+static int make_node(Request *request, uint32_t umask, PtMake *make,
                      int (*call)(PtFs *fs, const PtMake *make, PtEntry *ret_entry))
 {
     PtCaller caller;
     PtEntry entry;
-    int result = caller_of(request, &caller);
+    int result = caller_of(request, umask, &caller);
 
     if (result < 0) {
         return result;
@@ -103,21 +104,21 @@ int op_symlink(Request *request)
 {
     PtMake make = {.target = request->names[1]};
 
-    return make_node(request, &make, pt_symlink);
+    return make_node(request, 0, &make, pt_symlink); /* a link has no permissions */
 }
 
 int op_mknod(Request *request)
 {
     PtMake make = {.mode = request->in.mknod.mode, .rdev = request->in.mknod.rdev};
 
-    return make_node(request, &make, pt_mknod);
+    return make_node(request, request->in.mknod.umask, &make, pt_mknod);
 }
 
 int op_mkdir(Request *request)
 {
     PtMake make = {.mode = request->in.mkdir.mode};
 
-    return make_node(request, &make, pt_mkdir);
+    return make_node(request, request->in.mkdir.umask, &make, pt_mkdir);
 }
 
 int op_create(Request *request)
@@ -126,7 +127,7 @@ int op_create(Request *request)
     PtCaller caller;
     PtEntry entry;
     PtOpened opened;
-    int result = caller_of(request, &caller);
+    int result = caller_of(request, in->umask, &caller);
 
     if (result < 0) {
         return result;

@@ -100,6 +100,7 @@ static const struct Capability {
     {FUSE_CREATE_SUPP_GROUP, when_always, AGREED(supp_groups)},
     {FUSE_DIRECT_IO_ALLOW_MMAP, when_allow_mmap, NOTHING},
     {FUSE_NO_EXPORT_SUPPORT, when_always, NOTHING},
+    {FUSE_ALLOW_IDMAP, when_always, NOTHING}, /* see caller_of() */
 };
 
 /* ACLs take three capabilities: without DONT_MASK the guest's umask would cut what a
