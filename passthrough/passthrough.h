@@ -67,6 +67,19 @@ int pt_thread_enter(PtFs *fs);
  */
 bool pt_thread_usable(void);
 
+/* ---- the map of attribute names (xattr-map.c) ------------------------------------- */
+
+/**
+ * pt_xattr_map_parse() - parse what --xattrmap says.
+ *
+ * Return: the map, to be freed with pt_xattr_map_free(), or NULL with @error set to where
+ * and what is wrong.
+ */
+PtXattrMap *pt_xattr_map_parse(const char *rules, GError **error);
+void pt_xattr_map_free(PtXattrMap *map);
+/** pt_xattr_map_keeps() - Return: whether guest and host have the same name for it. */
+bool pt_xattr_map_keeps(const PtXattrMap *map, const char *name);
+
 /* ---- names (name*.c) -------------------------------------------------------------- */
 
 /** pt_lookup() - find @name in directory @parent; "." and ".." are -EINVAL. */
@@ -141,6 +154,7 @@ int pt_dir_lookup(PtDirCursor *cursor, const PtDirent *dirent, PtEntry *ret_entr
 void pt_dir_end(PtDirCursor *cursor);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtFs, pt_fs_free)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtXattrMap, pt_xattr_map_free)
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(PtDirCursor, pt_dir_end)
 
 #endif

@@ -13,6 +13,9 @@
  */
 
 typedef struct PtFs PtFs;
+/** typedef PtXattrMap - rules by which extended attributes are renamed; see --xattrmap.
+ */
+typedef struct PtXattrMap PtXattrMap;
 
 /** The node id of the share's root, FUSE_ROOT_ID. Never forgotten. */
 #define PT_ROOT_ID UINT64_C(1)
