@@ -106,12 +106,15 @@ static int serve(Options *options)
         return fail(error);
     }
     log_ready();
-    if (!server_run(server)) {
+    bool is_lost = false;
+    bool is_clean = server_run(server, &is_lost);
+    int status = is_lost ? STATUS_FAILED : STATUS_OK;
+    if (!is_clean) {
         /* A thread is still in the host's file system and uses what would be freed. */
         socket_close(g_steal_pointer(&socket));
-        _exit(STATUS_OK);
+        _exit(status);
     }
-    return STATUS_OK;
+    return status;
 }
 
 /* Whoever asks for the system log may have closed stderr, as Kata's Go runtime does. */

@@ -28,6 +28,7 @@ struct Server {
     AutoFd stats_fd; /* signalfd: SIGUSR1 */
     VuDevice *device;
     Workers *workers;
+    bool is_lost; /* nobody is left to serve requests */
 };
 
 static void signal_sets(sigset_t *ret_end, sigset_t *ret_stats)
@@ -202,13 +203,14 @@ static void accept_connection(Server *server)
     vu_device_connect_take(server->device, fd);
 }
 
-enum { POLL_END, POLL_STATS, POLL_LISTEN, POLL_VMM, POLL_COUNT };
+enum { POLL_END, POLL_LOST, POLL_STATS, POLL_LISTEN, POLL_VMM, POLL_COUNT };
 
 /* Return: false when serving is over. */
 static bool serve_once(Server *server)
 {
     struct pollfd fds[POLL_COUNT] = {
         [POLL_END] = {.fd = server->end_fd, .events = POLLIN},
+        [POLL_LOST] = {.fd = workers_lost_fd(server->workers), .events = POLLIN},
         [POLL_STATS] = {.fd = server->stats_fd, .events = POLLIN},
         [POLL_LISTEN] = {.fd = socket_fd(server->config.socket), .events = POLLIN},
         [POLL_VMM] = {.fd = vu_device_fd(server->device), .events = POLLIN},
@@ -219,6 +221,11 @@ static bool serve_once(Server *server)
     }
     if (fds[POLL_END].revents != 0) {
         log_info("asked to end by a signal");
+        return false;
+    }
+    if (fds[POLL_LOST].revents != 0) {
+        log_error("no worker is left to serve requests: ending");
+        server->is_lost = true;
         return false;
     }
     if (fds[POLL_STATS].revents != 0) {
@@ -237,10 +244,11 @@ static bool serve_once(Server *server)
     return true;
 }
 
-bool server_run(Server *server)
+bool server_run(Server *server, bool *ret_lost)
 {
     while (serve_once(server)) {
     }
+    *ret_lost = server->is_lost;
     bool drained = vu_device_disconnect(server->device, DRAIN_TIMEOUT_MS);
     if (!drained) {
         log_warn("ending with requests that the host's file system has not answered");

@@ -38,11 +38,12 @@ Server *server_new(const ServerConfig *config, GError **error);
 
 /**
  * server_run() - serve one VMM until it leaves or a signal asks for the end.
+ * @ret_lost: whether it ended because no worker was left, which is a failure.
  *
  * Return: true when the end was clean and server_free() may be called; false if a request
  * would not end, and nothing may be freed.
  */
-bool server_run(Server *server);
+bool server_run(Server *server, bool *ret_lost);
 
 /** server_free() - end the threads and free the device. NULL is fine. */
 void server_free(Server *server);

@@ -15,6 +15,10 @@
  * server that suppressed kicks reads it again afterwards; the ring's mutex orders the
  * two, so either the look re-enables kicks or the server sees the waiter and wakes it.
  *
+ * A worker that could not take back its own identity answers that request and leaves: the
+ * next one would be done as somebody else. The others of its group go on; when the last
+ * one leaves, lost_fd tells the main thread, because nobody would answer the guest.
+ *
  * POSIX threads rather than GLib's: GThread ends a thread through code that may load a
  * library, and ThreadSanitizer sees pthread calls only.
  */
@@ -46,6 +50,7 @@ typedef struct Group {
     unsigned int first_queue;
     unsigned int n_queues;
     _Atomic unsigned int n_waiting;
+    _Atomic unsigned int n_serving; /* workers that have not left */
 } Group;
 
 typedef struct Queue {
@@ -60,6 +65,7 @@ typedef struct Worker {
     RequestWorker *request;
     VuChain *chain;
     bool is_waiting; /* counted in group->n_waiting */
+    bool has_left;   /* not counted in group->n_serving any more */
 } Worker;
 
 struct Workers {
@@ -67,6 +73,7 @@ struct Workers {
     Group hiprio;
     Group requests;
     AutoFd stop_fd; /* level-triggered in both epolls, never read */
+    AutoFd lost_fd; /* written when a group has no worker left */
     Queue *queues;
     unsigned int n_queues;
     Worker *threads;
@@ -80,13 +87,18 @@ struct Workers {
     int enter_error;      /* under lock: first pt_thread_enter() failure */
 };
 
-static void wake_group(Group *group)
+static void signal_event(int event_fd)
 {
     uint64_t one = 1;
 
-    /* Fails only when 2^64-2 wake-ups are pending: then one is certainly pending. */
-    ssize_t written = write(group->wake_fd, &one, sizeof(one));
+    /* Fails only when 2^64-2 events are pending: then one is certainly pending. */
+    ssize_t written = write(event_fd, &one, sizeof(one));
     (void)written;
+}
+
+static void wake_group(Group *group)
+{
+    signal_event(group->wake_fd);
 }
 
 static Group *group_of(Workers *workers, unsigned int queue)
@@ -107,11 +119,25 @@ static bool others_wait(const Worker *self)
     return atomic_load(&self->group->n_waiting) > (self->is_waiting ? 1u : 0u);
 }
 
-/* Serve @ring until it is empty. A worker that finds something is not waiting any more.
- */
+/* Nothing more is asked of this thread. What it left in the rings is for the others:
+ * kicks may be suppressed, so one of them is made to look. */
+static void leave(Worker *self)
+{
+    Group *group = self->group;
+
+    self->has_left = true;
+    if (atomic_fetch_sub(&group->n_serving, 1) == 1) {
+        signal_event(self->workers->lost_fd);
+    } else {
+        wake_group(group);
+    }
+}
+
+/* Serve @ring until it is empty, or this worker cannot go on. A worker that finds
+ * something is not waiting any more. */
 static void drain(Worker *self, VuRing *ring)
 {
-    for (;;) {
+    while (!self->has_left) {
         bool kicks_stay = others_wait(self);
         VuPopResult popped = vu_ring_pop(ring, self->chain, kicks_stay);
         if (popped == VU_POP_EMPTY) {
@@ -129,6 +155,9 @@ static void drain(Worker *self, VuRing *ring)
         };
         size_t length = request_run(self->request, &buffers);
         vu_ring_push(ring, self->chain, (uint32_t)length);
+        if (!pt_thread_usable()) {
+            leave(self);
+        }
     }
 }
 
@@ -145,7 +174,7 @@ static void drain_group(Worker *self)
 }
 
 /* Wait for one event of the group, having found all its rings empty since being counted.
- */
+ * A worker that leaves meanwhile stops. */
 static uint32_t wait_event(Worker *self)
 {
     struct epoll_event event;
@@ -154,6 +183,9 @@ static uint32_t wait_event(Worker *self)
     do {
         set_waiting(self, true);
         drain_group(self);
+        if (self->has_left) {
+            return EVENT_STOP;
+        }
         if (self->is_waiting) {
             n = epoll_wait(self->group->epoll_fd, &event, 1, -1);
         }
@@ -164,7 +196,7 @@ static uint32_t wait_event(Worker *self)
 
 static void serve(Worker *self)
 {
-    for (;;) {
+    while (!self->has_left) {
         uint32_t event = wait_event(self);
         if (event == EVENT_STOP) {
             return;
@@ -203,16 +235,16 @@ static void *worker_main(void *data)
 
 /* ---- set-up and end ---------------------------------------------------------------- */
 
-static bool group_init(Group *group, int stop_fd, GError **error)
+static bool group_init(const Workers *workers, Group *group, GError **error)
 {
     struct epoll_event wake = {.events = EPOLLIN | EPOLLET, .data.u32 = EVENT_WAKE};
     struct epoll_event stop = {.events = EPOLLIN, .data.u32 = EVENT_STOP};
 
     group->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     group->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (group->epoll_fd < 0 || group->wake_fd < 0 ||
+    if (group->epoll_fd < 0 || group->wake_fd < 0 || workers->lost_fd < 0 ||
         epoll_ctl(group->epoll_fd, EPOLL_CTL_ADD, group->wake_fd, &wake) < 0 ||
-        epoll_ctl(group->epoll_fd, EPOLL_CTL_ADD, stop_fd, &stop) < 0) {
+        epoll_ctl(group->epoll_fd, EPOLL_CTL_ADD, workers->stop_fd, &stop) < 0) {
         g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(errno),
                     "cannot set up waiting for requests: %s", strerrordesc_np(errno));
         return false;
@@ -285,7 +317,10 @@ static Workers *workers_alloc(const WorkersConfig *config)
     workers->requests.first_queue = HIPRIO_QUEUE + 1;
     workers->requests.n_queues = config->n_queues - 1;
     workers->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    workers->lost_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     workers->n_threads = config->n_request_workers + 1;
+    workers->hiprio.n_serving = 1;
+    workers->requests.n_serving = config->n_request_workers;
     workers->threads = g_new0(Worker, workers->n_threads);
 
     pthread_condattr_init(&monotonic);
@@ -299,8 +334,8 @@ static Workers *workers_alloc(const WorkersConfig *config)
 Workers *workers_new(const WorkersConfig *config, GError **error)
 {
     Workers *workers = workers_alloc(config);
-    bool made = group_init(&workers->hiprio, workers->stop_fd, error) &&
-                group_init(&workers->requests, workers->stop_fd, error);
+    bool made = group_init(workers, &workers->hiprio, error) &&
+                group_init(workers, &workers->requests, error);
 
     for (unsigned int i = 0; made && i < workers->n_threads; i++) {
         made = worker_make(workers, i, config->session, error);
@@ -348,6 +383,11 @@ void workers_wake(Workers *workers, unsigned int queue)
     wake_group(group_of(workers, queue));
 }
 
+int workers_lost_fd(const Workers *workers)
+{
+    return workers->lost_fd;
+}
+
 /* Wait for all made threads to leave worker_main(); a negative timeout waits for ever. */
 static bool wait_ended(Workers *workers, int timeout_ms)
 {
@@ -374,14 +414,10 @@ static bool wait_ended(Workers *workers, int timeout_ms)
 
 bool workers_stop(Workers *workers, int timeout_ms)
 {
-    uint64_t one = 1;
-
     if (workers == NULL) {
         return true;
     }
-    /* The counter is 0 before: this cannot fail. */
-    ssize_t written = write(workers->stop_fd, &one, sizeof(one));
-    (void)written;
+    signal_event(workers->stop_fd);
     if (!wait_ended(workers, timeout_ms)) {
         return false;
     }
@@ -397,6 +433,7 @@ bool workers_stop(Workers *workers, int timeout_ms)
     autofd_clear(&workers->requests.epoll_fd);
     autofd_clear(&workers->requests.wake_fd);
     autofd_clear(&workers->stop_fd);
+    autofd_clear(&workers->lost_fd);
     pthread_cond_destroy(&workers->changed);
     pthread_mutex_destroy(&workers->lock);
     g_free(workers->threads);

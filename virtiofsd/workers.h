@@ -46,6 +46,10 @@ void workers_unwatch(Workers *workers, unsigned int queue);
 /** workers_wake() - make a worker look at @queue's ring. Context: any thread. */
 void workers_wake(Workers *workers, unsigned int queue);
 
+/** workers_lost_fd() - Return: a descriptor, borrowed, that becomes readable when hiprio
+ * or the request queues have no worker left, because none was itself any more. */
+int workers_lost_fd(const Workers *workers);
+
 /**
  * workers_stop() - end the threads and free everything.
  * @timeout_ms: how long to wait for requests in flight.
