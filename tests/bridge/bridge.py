@@ -11,8 +11,14 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))), "support"))
+
+import leaks  # noqa: E402
 
 UNMOUNTED, NOT_STARTED, USAGE, DAEMON_GONE, MALFORMED, GAVE_UP = range(6)
 
@@ -43,6 +49,7 @@ class Bridge:
 
     def __init__(self, socket_path, directory, *arguments):
         self.directory = os.path.realpath(directory)
+        self.socket_path = socket_path
         self._log = tempfile.TemporaryFile()
         self._announced = b""
         command = [program(), "--socket", socket_path, "--mount", directory]
@@ -76,6 +83,7 @@ class Bridge:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not mounted: {self.log()}")
             time.sleep(0.005)
+        leaks.begin(self.socket_path)
         return self
 
     def log(self):
@@ -86,7 +94,14 @@ class Bridge:
         """Its exit status; raises subprocess.TimeoutExpired."""
         return self.process.wait(timeout)
 
+    def check_leaks(self):
+        """Let the kernel forget what nobody uses: a watched daemon must then hold what it
+        held after mounting. Nothing may be open in the mount any more.
+        """
+        leaks.check(self.socket_path, leaks.drop_caches)
+
     def unmount(self, timeout=60.0):
-        """Ask it to unmount; the exit status."""
+        """Ask it to unmount; the exit status. No leaks are accepted."""
+        self.check_leaks()
         self.process.send_signal(signal.SIGTERM)
         return self.wait(timeout)

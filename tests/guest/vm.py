@@ -9,11 +9,17 @@ import select
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections import namedtuple
 
 from guest import initramfs, kernel
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))), 'support'))
+
+import leaks  # noqa: E402
 
 QEMU = 'qemu-system-x86_64'
 TAG = 'kataShared'
@@ -122,10 +128,28 @@ class Guest:
         except BaseException:
             self.close()
             raise
+        leaks.begin(self.socket_path)
         return self
 
-    def __exit__(self, *_):
-        self.close()
+    def __exit__(self, what_failed, *_):
+        try:
+            if what_failed is None:
+                self.check_leaks()
+        finally:
+            self.close()
+
+    def check_leaks(self):
+        """Let the guest forget what nothing in it uses: a watched daemon must then hold
+        what it held after booting. A guest that is gone cannot be asked.
+        """
+        if self.process is not None and self.process.poll() is None:
+            # Submounts were mounted by themselves and stay until somebody unmounts them.
+            self.run("""cd /; sync
+                grep ' virtiofs ' /proc/mounts | tac | while read tag where rest; do
+                    [ "$where" = /share ] || umount "$(printf %b "$where")"
+                done""")
+            leaks.check(self.socket_path,
+                        lambda: self.run('echo 3 >/proc/sys/vm/drop_caches'))
 
     def _command(self):
         shape, image = self.shape, self.files

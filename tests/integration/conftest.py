@@ -13,9 +13,13 @@ import tempfile
 import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.dirname(HERE)]
+TESTS = os.path.dirname(HERE)
+sys.path[:0] = [HERE, TESTS, os.path.join(TESTS, 'bridge'),
+                os.path.join(TESTS, 'support')]
 
+import bridge as bridges  # noqa: E402
 import launch  # noqa: E402
+import leaks  # noqa: E402
 from guest import vm  # noqa: E402
 
 MARKERS = (
@@ -24,6 +28,7 @@ MARKERS = (
     'smoke: the sandboxed test that runs under sanitizers all the same',
     'sanitizer: only worth its time under sanitizers',
     'soak: takes long',
+    'unwatched(why): what the daemon holds in the end cannot be compared',
 )
 
 CLONE_NEWNS = 0x00020000
@@ -56,6 +61,16 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason='needs root'))
         elif why_no_guest and item.get_closest_marker('guest'):
             item.add_marker(pytest.mark.skip(reason=why_no_guest))
+
+
+failed_nodes = set()  # tests, and the classes that they stand in
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    report = (yield).get_result()
+    if report.failed:
+        failed_nodes.update(node.nodeid for node in item.listchain()[1:])
 
 
 @pytest.fixture(scope='session')
@@ -109,21 +124,39 @@ def share(scratch):
 
 
 class Starter:
-    """Starts daemons and ends those that a test leaves."""
+    """Starts daemons, ends those that a test leaves, and sees that none of them held more
+    at the end of its session than at the beginning.
+    """
 
     live = set()  # ids of all that any of us started
 
-    def __init__(self, binary):
+    def __init__(self, request, binary):
         self.binary = binary
         self.started = []
+        self.watches = []
+        self.node = request.node
+        self.is_watching = request.node.get_closest_marker('unwatched') is None
 
     def __call__(self, how, share, folder, *args, **more):
         daemon = how(self.binary, share, folder, *args, **more)
         self.started.append(daemon)
         Starter.live.add(daemon.pid)
+        if self.is_watching:
+            self.watches.append(leaks.watch(daemon.socket_path, daemon))
         return daemon
 
+    def leaks(self):
+        """What the daemons hold too much, in words; a test that failed says nothing."""
+        found = []
+        for watch in self.watches:
+            try:
+                watch.finish()
+            except AssertionError as words:
+                found.append(str(words))
+        return [] if self.node.nodeid in failed_nodes else found
+
     def finish(self):
+        leaking = self.leaks()
         for daemon in self.started:
             daemon.kill()
             Starter.live.discard(daemon.pid)
@@ -131,19 +164,20 @@ class Starter:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         assert not left, f'daemons that nobody waits for: {left}'
+        assert not leaking, '; '.join(leaking)
 
 
 @pytest.fixture
-def start(binary):
+def start(request, binary):
     """start(launch.kata_go, share, folder): a daemon that does not outlive the test."""
-    starter = Starter(binary)
+    starter = Starter(request, binary)
     yield starter
     starter.finish()
 
 
 @pytest.fixture(scope='class')
-def class_start(binary):
-    starter = Starter(binary)
+def class_start(request, binary):
+    starter = Starter(request, binary)
     yield starter
     starter.finish()
 
@@ -154,3 +188,33 @@ def plain(start, share, scratch, extra_args):
     daemon = start(launch.plain, share, scratch, extra_args)
     daemon.wait_ready()
     return daemon
+
+
+@pytest.fixture
+def bridged(start, share, scratch, extra_args, build, monkeypatch):
+    """bridged(option...): where the share is mounted on this host, served by a daemon of
+    its own with these options. Unmounted afterwards, with nothing held and nothing
+    malformed.
+    """
+    monkeypatch.setenv('VIRTIOFSD_BUILD', build)
+    mounted = []
+
+    def mount(*options, of=share):
+        folder = os.path.join(scratch, f'bridged{len(mounted)}')
+        target = os.path.join(folder, 'mount')
+        os.makedirs(target)
+        daemon = start(launch.plain, of, folder, [*options, *extra_args])
+        daemon.wait_ready()
+        bridge = bridges.Bridge(daemon.socket_path, target)
+        mounted.append((daemon, bridge))
+        bridge.wait_mounted()
+        return target
+
+    try:
+        yield mount
+        for daemon, bridge in reversed(mounted):
+            assert bridge.unmount() == bridges.UNMOUNTED, bridge.log()
+            assert daemon.wait() == 0
+    finally:
+        for _, bridge in mounted:
+            bridge.__exit__()

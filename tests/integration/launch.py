@@ -3,82 +3,18 @@
 what becomes of the process.
 """
 
-import contextlib
 import os
-import select
-import signal
 import socket
 import subprocess
+import sys
 import threading
-import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))), 'support'))
+
+from process import Process, eventually  # noqa: E402,F401 (for tests)
 
 READY = 'Waiting for vhost-user socket connection'
-
-
-class Child:
-    """A process that we started, by its id."""
-
-    def __init__(self, pid):
-        self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
-        self.status = None  # exit status, or minus the signal
-
-    def wait(self, timeout=10):
-        """The exit status; raises TimeoutError."""
-        if self.status is None:
-            if not select.select([self.pidfd], [], [], timeout)[0]:
-                raise TimeoutError(f'process {self.pid} still runs after {timeout} s')
-            _, status = os.waitpid(self.pid, 0)
-            self.status = os.waitstatus_to_exitcode(status)
-            os.close(self.pidfd)
-        return self.status
-
-    def is_alive(self):
-        if self.status is not None:
-            return False
-        try:
-            self.wait(0)
-        except TimeoutError:
-            return True
-        return False
-
-    def signal(self, number):
-        if self.status is None:
-            signal.pidfd_send_signal(self.pidfd, number)
-
-    def kill(self):
-        """What Kata does to its daemon."""
-        self.signal(signal.SIGKILL)
-        return self.wait()
-
-    def proc(self, name):
-        """The text of /proc/<pid>/<name>."""
-        with open(f'/proc/{self.pid}/{name}', encoding='utf-8') as file:
-            return file.read()
-
-    def proc_field(self, name):
-        """One field of /proc/<pid>/status."""
-        for line in self.proc('status').splitlines():
-            if line.startswith(f'{name}:'):
-                return line.split(':', 1)[1].strip()
-        raise KeyError(name)
-
-    def descriptors(self):
-        """{number: what it refers to}."""
-        folder, found = f'/proc/{self.pid}/fd', {}
-        for number in os.listdir(folder):
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                found[int(number)] = os.readlink(f'{folder}/{number}')
-        return found
-
-    def threads(self):
-        return [int(name) for name in os.listdir(f'/proc/{self.pid}/task')]
-
-    def children(self):
-        found = []
-        for thread in self.threads():
-            found += self.proc(f'task/{thread}/children').split()
-        return found
 
 
 class StrictReader(threading.Thread):
@@ -114,7 +50,7 @@ class StrictReader(threading.Thread):
         return [line for line in self.lines if READY in line]
 
 
-class Daemon(Child):
+class Daemon(Process):
     """A daemon with its share and socket; stderr is read strictly where it is a pipe."""
 
     def __init__(self, pid, share, socket_path, reader=None):
@@ -145,7 +81,7 @@ class Daemon(Child):
 def _popen_daemon(command, share, socket_path, cwd=None, reader_leaves=False):
     process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=cwd,
                                stdin=subprocess.DEVNULL)
-    # Waited for by Child; Popen must not do so a second time when it is collected.
+    # Waited for by Process; Popen must not do so a second time when it is collected.
     process.returncode = 0
     return Daemon(process.pid, share, socket_path,
                   StrictReader(process.stderr, reader_leaves))
@@ -206,14 +142,3 @@ def processes_of(binary):
             if program.removesuffix(' (deleted)') == binary:
                 found.append(int(name))
     return found
-
-
-def eventually(condition, timeout=5, interval=0.02):
-    """Poll until the condition holds; its value."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, 'did not happen in time'
-        time.sleep(interval)

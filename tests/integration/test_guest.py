@@ -281,6 +281,7 @@ second" ]
 
     def test_daemon_ends_with_its_vmm(self, scene):
         assert scene.daemon.is_alive()
+        scene.guest.check_leaks()
         scene.guest.kill()
         assert scene.daemon.wait(5) == 0
         if scene.daemon.reader:

@@ -7,23 +7,15 @@ held before.
 import os
 import shutil
 import subprocess
-import sys
 
 import pytest
 
-TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path[:0] = [os.path.join(TESTS, 'bridge'), os.path.join(TESTS, 'support')]
-
-import bridge as bridges  # noqa: E402
-from launch import eventually  # noqa: E402
-
-TOP = os.path.dirname(TESTS)
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # Needs features that FUSE or the test machine lacks, or works on something else.
 NOT_FOR_US = 'binderfs,fiemap,verity,xattr'
 # What every request of the daemon has part in; short enough for sanitizers.
 FEW_STRESSORS = ('dentry', 'dir', 'fallocate', 'fstat', 'link', 'open', 'rename', 'seek',
                  'symlink', 'utime')
-RSS_SLACK_KIB = 8192
 
 
 def run(*command, cwd=None, timeout=150):
@@ -34,36 +26,14 @@ def run(*command, cwd=None, timeout=150):
     return done.stdout
 
 
-def held(daemon):
-    """What its descriptors refer to."""
-    return sorted(daemon.descriptors().values())
-
-
-def rss_kib(daemon):
-    return int(daemon.proc_field('VmRSS').split()[0])
-
-
 @pytest.fixture
-def mount(plain, share, scratch, build, monkeypatch):
-    """A folder on the mounted share, unmounted and audited afterwards."""
-    monkeypatch.setenv('VIRTIOFSD_BUILD', build)
-    folder = os.path.join(scratch, 'mount')
-    os.mkdir(folder)
-    with bridges.Bridge(plain.socket_path, folder) as bridge:
-        bridge.wait_mounted()
-        before, rss = held(plain), rss_kib(plain)
-        work = os.path.join(folder, 'work')
-        os.mkdir(work)
-        yield work
-        shutil.rmtree(work)
-        with open('/proc/sys/vm/drop_caches', 'w', encoding='ascii') as drop:
-            drop.write('2')
-        eventually(lambda: held(plain) == before)
-        if not os.environ.get('VIRTIOFSD_SANITIZER'):
-            assert rss_kib(plain) < rss + RSS_SLACK_KIB
-        assert bridge.unmount() == bridges.UNMOUNTED, bridge.log()
+def mount(bridged, share):
+    """A folder on the mounted share, removed afterwards."""
+    work = os.path.join(bridged(), 'work')
+    os.mkdir(work)
+    yield work
+    shutil.rmtree(work)
     assert os.listdir(share) == []
-    assert plain.wait() == 0
 
 
 @pytest.mark.sandboxed

@@ -15,6 +15,8 @@ import errno
 import os
 import struct
 
+import holdings
+import leaks
 import native
 from fuse_client import *  # noqa: F401,F403 (one import is enough for a test)
 from fuse_client import Client
@@ -202,6 +204,7 @@ class Frontend:
         if not self.handle:
             raise MemoryError("cannot make guest memory")
         self._clients = []
+        self.socket_path = None
         self.queues = [
             Queue(self, i) for i in range(native.library().frontend_n_queues(self.handle))
         ]
@@ -211,17 +214,39 @@ class Frontend:
             elif fd is not None:
                 native.library().frontend_attach_take(self.handle, fd)
         except OSError:
-            self.close()
+            self._free()
             raise
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *unused):
-        self.close()
+    def __exit__(self, what_failed, *unused):
+        if what_failed is None:
+            self.close()
+        else:
+            self._free()
+
+    def session_begins(self):
+        """A client's INIT was answered: from here on the daemon may be watched."""
+        leaks.begin(self.socket_path)
+
+    def check_leaks(self):
+        """Give back what the clients hold; a watched daemon must then hold nothing."""
+        watch = leaks.of(self.socket_path)
+        if watch and watch.before and holdings.is_connected(self):
+            holdings.give_back(self._clients)
+            watch.check()
 
     def close(self):
-        """Disconnect and free everything; clients of this frontend are gone too."""
+        """Disconnect and free everything; clients of this frontend are gone too. A
+        watched daemon must hold then what it held in the beginning.
+        """
+        try:
+            self.check_leaks()
+        finally:
+            self._free()
+
+    def _free(self):
         if self.handle:
             for client in self._clients:
                 client.close()
@@ -238,6 +263,7 @@ class Frontend:
     def connect(self, socket_path):
         """Connect, or connect again."""
         self._do("frontend_connect", os.fsencode(socket_path))
+        self.socket_path = socket_path
 
     def disconnect(self):
         """Close the connection; memory and queues stay."""

@@ -12,6 +12,7 @@ import errno
 import os
 import struct
 
+import holdings
 import native
 
 ROOT = 1
@@ -81,6 +82,8 @@ class Client:
     """FUSE requests over a frontend's queues. See fuse-client.h."""
 
     def __init__(self, frontend, **config):
+        self.frontend = frontend
+        self.holdings = holdings.Holdings()
         raw = native.ClientConfig()
         native.library().client_config_init(C.byref(raw))
         for name, value in config.items():
@@ -102,6 +105,7 @@ class Client:
 
     def reset(self):
         """Forget all requests in flight."""
+        self.holdings.clear()
         native.library().client_reset(self.handle)
 
     def set_split(self, split, size=0):
@@ -168,13 +172,16 @@ class Client:
         if not reply.slot:
             native.check(rc, "exchange")
         try:
-            return Reply(rc, reply)
+            answer = Reply(rc, reply)
+            self.holdings.note(request, answer)
+            return answer
         finally:
             native.library().client_release(self.handle, C.byref(reply))
 
     def submit(self, request, room, queue=None):
         """Send any bytes and wait for nothing; reap() gets the answers."""
         request = bytes(request)
+        self.holdings.is_exact = False
         raw = native.Raw(request, len(request), room, 0 if queue is None else queue + 1)
         rc = native.library().client_submit_raw(self.handle, C.byref(raw), None)
         native.check(rc, "submit")
@@ -214,7 +221,9 @@ class Client:
         body = struct.pack(
             "=IIIII44x", major, minor, 131072, flags & 0xFFFFFFFF, flags >> 32
         )
-        return InitOut(self.call(INIT, 0, body))
+        answer = InitOut(self.call(INIT, 0, body))
+        self.frontend.session_begins()
+        return answer
 
     def destroy(self):
         """DESTROY."""
