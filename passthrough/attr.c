@@ -11,6 +11,7 @@
 #include "passthrough/inode.h"
 #include "passthrough/internal.h"
 #include "passthrough/passthrough.h"
+#include "passthrough/xattr.h"
 
 /*
  * Attributes. They are read and changed on the inode's O_PATH descriptor, or on the open
@@ -70,7 +71,7 @@ int pt_getattr(PtFs *fs, uint64_t nodeid, uint64_t handle, PtAttr *ret_attr)
 
 /* ---- setting ---------------------------------------------------------------------- */
 
-static int set_owner(const Target *target, const PtSetattr *set)
+static int set_owner(const PtFs *fs, const Target *target, const PtSetattr *set)
 {
     const uint32_t same = UINT32_MAX;
     bool uid = set->valid & PT_SET_UID;
@@ -78,8 +79,12 @@ static int set_owner(const Target *target, const PtSetattr *set)
     if ((uid && set->uid == same) || (gid && set->gid == same)) {
         return -EINVAL;
     }
-    int r = fchownat(target->fd, "", uid ? set->uid : same, gid ? set->gid : same,
-                     AT_EMPTY_PATH);
+    int r = pt_capability_drop(fs, target->fd, pt_inode_type(target->inode));
+    if (r < 0) {
+        return r;
+    }
+    r = fchownat(target->fd, "", uid ? set->uid : same, gid ? set->gid : same,
+                 AT_EMPTY_PATH);
     return r < 0 ? pt_error() : 0;
 }
 
@@ -94,7 +99,7 @@ static int set_mode(PtFs *fs, const Target *target, mode_t mode)
     return r < 0 ? pt_error() : 0;
 }
 
-static int set_size(const Target *target, const PtSetattr *set)
+static int set_size(const PtFs *fs, const Target *target, const PtSetattr *set)
 {
     g_auto(PtPrivileges) privileges = {0};
     if (!S_ISREG(pt_inode_type(target->inode))) {
@@ -103,7 +108,11 @@ static int set_size(const Target *target, const PtSetattr *set)
     if (set->size > INT64_MAX) {
         return -EINVAL;
     }
-    int r = pt_privileges_drop(set->valid & PT_SET_KILL_SUIDGID, &privileges);
+    int r = pt_capability_drop(fs, target->fd, S_IFREG);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_privileges_drop(set->valid & PT_SET_KILL_SUIDGID, &privileges);
     if (r < 0) {
         return r;
     }
@@ -149,13 +158,13 @@ static int apply(PtFs *fs, const Target *target, const PtSetattr *set)
         PT_SET_ATIME | PT_SET_MTIME | PT_SET_ATIME_NOW | PT_SET_MTIME_NOW;
     int r = 0;
     if (set->valid & (PT_SET_UID | PT_SET_GID)) {
-        r = set_owner(target, set);
+        r = set_owner(fs, target, set);
     }
     if (r == 0 && (set->valid & PT_SET_MODE)) {
         r = set_mode(fs, target, set->mode);
     }
     if (r == 0 && (set->valid & PT_SET_SIZE)) {
-        r = set_size(target, set);
+        r = set_size(fs, target, set);
     }
     if (r == 0 && (set->valid & times)) {
         r = set_times(target, set);

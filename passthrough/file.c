@@ -12,6 +12,7 @@
 #include "passthrough/internal.h"
 #include "passthrough/open-flags.h"
 #include "passthrough/passthrough.h"
+#include "passthrough/xattr.h"
 #include "virtiofsd/autofd.h"
 
 /*
@@ -27,7 +28,12 @@ static int open_node(PtFs *fs, const PtNode *node, uint32_t flags, bool kill_sui
     if (r < 0) {
         return r;
     }
-    r = pt_privileges_drop(kill_suidgid && (flags & O_TRUNC), &privileges);
+    bool truncates = flags & O_TRUNC;
+    r = truncates ? pt_capability_drop(fs, node->fd, S_IFREG) : 0;
+    if (r < 0) {
+        return r;
+    }
+    r = pt_privileges_drop(kill_suidgid && truncates, &privileges);
     return r < 0 ? r : pt_reopen(fs, node->fd, flags);
 }
 
@@ -102,11 +108,21 @@ ssize_t pt_read(PtFs *fs, const PtIo *io)
     return r < 0 ? r : transfer(preadv2, file.handle->fd, io, 0);
 }
 
+int pt_file_changes(const PtFs *fs, const PtOpenFile *file)
+{
+    /* One that cannot be written is about to be refused. */
+    return file->handle->writable ? pt_capability_drop(fs, file->handle->fd, S_IFREG) : 0;
+}
+
 ssize_t pt_write(PtFs *fs, const PtIo *io)
 {
     g_auto(PtOpenFile) file = {0};
     g_auto(PtPrivileges) privileges = {0};
     int r = pt_open_file_get(fs, io->nodeid, io->handle, PT_HANDLE_FILE, &file);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_file_changes(fs, &file);
     if (r < 0) {
         return r;
     }
@@ -167,6 +183,10 @@ int pt_fallocate(PtFs *fs, uint64_t nodeid, uint64_t handle, uint32_t mode,
         return -EFBIG;
     }
     int r = pt_open_file_get(fs, nodeid, handle, PT_HANDLE_FILE, &file);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_file_changes(fs, &file);
     if (r < 0) {
         return r;
     }

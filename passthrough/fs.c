@@ -9,6 +9,7 @@
 #include "passthrough/inode.h"
 #include "passthrough/internal.h"
 #include "passthrough/passthrough.h"
+#include "passthrough/xattr.h"
 #include "virtiofsd/autofd.h"
 
 /*
@@ -67,6 +68,7 @@ PtFs *pt_fs_new(const PtConfig *config, int root_fd_take, int procfd_take, GErro
         return NULL;
     }
     fs->config = *config;
+    pt_capability_init(fs);
     fs->statx_mask = statx_mask;
     return set_root(fs, autofd_steal(&root_fd), error) ? g_steal_pointer(&fs) : NULL;
 }

@@ -10,6 +10,7 @@
 #include "passthrough/mount.h"
 #include "passthrough/passthrough.h"
 #include "passthrough/slot.h"
+#include "passthrough/xattr-map.h"
 
 /*
  * The share.
@@ -27,11 +28,12 @@
 
 /** struct PtFs - all that requests share. */
 struct PtFs {
-    PtConfig config;     /* fixed */
-    PtAgreed agreed;     /* changes while no request runs */
-    int procfd;          /* fixed */
-    uint32_t statx_mask; /* fixed; what is asked of every file */
-    PtHashKey hash_key;  /* fixed */
+    PtConfig config;        /* fixed */
+    PtAgreed agreed;        /* changes while no request runs */
+    int procfd;             /* fixed */
+    uint32_t statx_mask;    /* fixed; what is asked of every file */
+    PtHashKey hash_key;     /* fixed */
+    PtXattrName capability; /* fixed; what security.capability is renamed to, or "" */
     PtSlots inodes;
     PtSlots handles;
     PtMounts mounts;

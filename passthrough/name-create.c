@@ -11,6 +11,7 @@
 #include "passthrough/internal.h"
 #include "passthrough/open-flags.h"
 #include "passthrough/passthrough.h"
+#include "passthrough/xattr.h"
 
 /*
  * CREATE. The file is made with O_EXCL, as the caller, and the answer comes from the
@@ -148,7 +149,14 @@ int pt_create(PtFs *fs, const PtMake *make, PtEntry *ret_entry, PtOpened *ret_op
     if (!pt_thread_usable()) {
         return -EIO;
     }
-    if (creating.path.fd < 0) {
+    bool is_new = creating.path.fd < 0;
+    if (!is_new && (creating.flags & O_TRUNC)) {
+        r = pt_capability_drop(fs, creating.path.fd, S_IFREG);
+        if (r < 0) {
+            return r;
+        }
+    }
+    if (is_new) {
         creating.path.fd = pt_reopen(fs, creating.file.fd, O_PATH);
         if (creating.path.fd < 0) {
             return creating.path.fd;

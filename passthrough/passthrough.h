@@ -108,6 +108,18 @@ int pt_getattr(PtFs *fs, uint64_t nodeid, uint64_t handle, PtAttr *ret_attr);
 int pt_setattr(PtFs *fs, uint64_t nodeid, const PtSetattr *set, PtAttr *ret_attr);
 int pt_statfs(PtFs *fs, uint64_t nodeid, struct statvfs *ret_statvfs);
 
+/* ---- extended attributes (xattr.c) ------------------------------------------------ */
+
+/** pt_getxattr() - Return: length of the value at @buffer; with @size 0 that of the value
+ * as it is. A value that is longer than @size is -ERANGE. */
+ssize_t pt_getxattr(PtFs *fs, uint64_t nodeid, const char *name, void *buffer,
+                    size_t size);
+/** pt_listxattr() - names, each with its NUL. Return: length of all; longer than @size is
+ * -ERANGE, unless that is 0. @list: may be written beyond @size. */
+ssize_t pt_listxattr(PtFs *fs, uint64_t nodeid, char list[PT_XATTR_MAX], size_t size);
+int pt_setxattr(PtFs *fs, uint64_t nodeid, const PtSetxattr *set);
+int pt_removexattr(PtFs *fs, uint64_t nodeid, const char *name);
+
 /* ---- files (file.c) --------------------------------------------------------------- */
 
 /** pt_open() - open a regular file; any other type is refused without being opened. */

@@ -37,10 +37,11 @@ typedef enum PtCache {
 /** struct PtConfig - what the command line decides about the file system. */
 typedef struct PtConfig {
     PtCache cache;
-    bool announce_submounts;  /* tell directories where another mount begins */
-    bool allow_direct_io;     /* honour O_DIRECT of OPEN and CREATE, else strip it */
-    bool preserve_noatime;    /* honour O_NOATIME, else strip it */
-    uint32_t max_descriptors; /* most descriptors that the guest may keep open here */
+    bool announce_submounts;     /* tell directories where another mount begins */
+    bool allow_direct_io;        /* honour O_DIRECT of OPEN and CREATE, else strip it */
+    bool preserve_noatime;       /* honour O_NOATIME, else strip it */
+    const PtXattrMap *xattr_map; /* NULL: names are the same; borrowed */
+    uint32_t max_descriptors;    /* most descriptors that the guest may keep open here */
 } PtConfig;
 
 /** struct PtAgreed - what INIT negotiated, as far as the file system must know. */
@@ -130,6 +131,19 @@ typedef struct PtSetattr {
     struct timespec atime;
     struct timespec mtime;
 } PtSetattr;
+
+/** The longest value of an extended attribute, and the longest list of names, in bytes.
+ */
+#define PT_XATTR_MAX 65536
+
+/** struct PtSetxattr - an extended attribute to be set. */
+typedef struct PtSetxattr {
+    const char *name;
+    const void *value;
+    size_t size;        /* bytes at @value */
+    uint32_t flags;     /* XATTR_CREATE, XATTR_REPLACE; others are -EINVAL */
+    bool acl_kill_sgid; /* with an access control list: clear the set-group-ID bit */
+} PtSetxattr;
 
 /** How PtIo.flags changes a read or write. */
 #define PT_IO_CACHED 1u       /* write-back of the guest's page cache: ignore O_APPEND */

@@ -63,6 +63,10 @@ static const SeccompRow seccomp_list[] = {
     ALLOW(setgroups, "passthrough: the caller's identity"),
     ALLOW(capset, "passthrough: dropping set-id bits"),
     ALLOW(umask, "passthrough: the caller's umask"),
+    ALLOW(getxattr, "passthrough: GETXATTR, by descriptor number"),
+    ALLOW(setxattr, "passthrough: SETXATTR and labels, by descriptor number"),
+    ALLOW(listxattr, "passthrough: LISTXATTR, by descriptor number"),
+    ALLOW(removexattr, "passthrough: REMOVEXATTR and file capabilities, by number"),
     ALLOW_IS(fcntl, 1, F_DUPFD_CLOEXEC, "passthrough: FLUSH"),
 
     /* The VMM's messages */

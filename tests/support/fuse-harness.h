@@ -18,7 +18,7 @@
 /** Opcodes are below this. */
 #define HARNESS_OPCODES 54u
 /** Room for any reply that a test asks for. */
-#define HARNESS_OUT_SIZE (64 * 1024)
+#define HARNESS_OUT_SIZE (72 * 1024)
 
 /** struct Harness - a session, one worker, and the last reply. */
 typedef struct Harness {

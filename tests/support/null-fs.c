@@ -5,7 +5,7 @@
  * notices when a reset overlaps another call. All atomics are relaxed: they must not give
  * the threads under test an order that the code under test fails to give them.
  */
-#include "tests/support/null-fs.h"
+#include "tests/support/null-fs-private.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -661,4 +661,21 @@ int pt_dir_lookup(PtDirCursor *cursor, const PtDirent *dirent, PtEntry *ret_entr
 void pt_dir_end(PtDirCursor *cursor)
 {
     *cursor = (PtDirCursor){0};
+}
+
+/* ---- for the other files ----------------------------------------------------------- */
+
+int null_fs_begin(PtFs *fs, uint64_t nodeid)
+{
+    return begin(fs, nodeid);
+}
+
+int null_fs_end(PtFs *fs, int result)
+{
+    return end(fs, result);
+}
+
+void null_fs_note(PtFs *fs, const NullFsCall *call, const char *name, const char *second)
+{
+    record(fs, call, name, second);
 }

@@ -24,6 +24,12 @@
 #define NULL_FS_FILE_SIZE UINT64_C(0x200000)
 /** What every byte of a file is. */
 #define NULL_FS_BYTE 0xa5
+/** Extended attributes: all names are there but those that begin so. Their values are as
+ * long as the names, of NULL_FS_BYTE; this one's is the longest that can be. */
+#define NULL_FS_XATTR_ABSENT "user.absent"
+#define NULL_FS_XATTR_LONG "user.long"
+/** The list of names. */
+#define NULL_FS_XATTR_NAMES "user.a\0security.b"
 /** Entries of the root: ".", "..", then names of growing length, the last of them 255
  * bytes; the one at NULL_FS_DIR_ABSENT cannot be looked up. */
 #define NULL_FS_DIR_ENTRIES 64u
@@ -55,9 +61,9 @@ typedef struct NullFsCall {
     uint32_t rdev;
     uint32_t flags;      /* open, rename, io: as given */
     uint32_t open_flags; /* io: the opener's */
-    bool flag;           /* datasync, kill_suidgid */
+    bool flag;           /* datasync, kill_suidgid, acl_kill_sgid */
     PtSetattr set;
-    uint64_t bytes; /* of all segments */
+    uint64_t bytes; /* of all segments; of an attribute */
     int n_iov;
 } NullFsCall;
 

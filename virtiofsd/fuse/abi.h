@@ -94,6 +94,7 @@ _Static_assert(sizeof(struct fuse_write_in) == 40, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_release_in) == 24, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_flush_in) == 24, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_fsync_in) == 16, "FUSE ABI");
+_Static_assert(sizeof(struct fuse_setxattr_in) == 16, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_getxattr_in) == 8, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_lk_in) == 48, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_access_in) == 8, "FUSE ABI");

@@ -24,6 +24,9 @@
 /** The most extension bytes that a request may bring. */
 #define OP_EXTENSION_SIZE 4096
 
+/** Room for the name and the value of an extended attribute. */
+#define OP_XATTR_SIZE (PT_NAME_MAX + 1 + PT_XATTR_MAX)
+
 /** union OpIn - the fixed part of a request, copied from the guest. */
 typedef union OpIn {
     struct fuse_forget_in forget;
@@ -44,6 +47,8 @@ typedef union OpIn {
     struct fuse_fsync_in fsync;
     struct fuse_fallocate_in fallocate;
     struct fuse_lseek_in lseek;
+    struct fuse_setxattr_in setxattr;
+    struct fuse_getxattr_in getxattr;
     struct fuse_init_in init;
 } OpIn;
 
@@ -52,6 +57,7 @@ typedef struct OpScratch {
     struct iovec segments[IOV_MAX];
     char text[OP_TEXT_SIZE]; /* names of the request */
     char link[PATH_MAX];     /* target of READLINK */
+    char xattr[OP_XATTR_SIZE];
     _Alignas(uint64_t) unsigned char extension[OP_EXTENSION_SIZE];
 } OpScratch;
 
@@ -108,6 +114,11 @@ int op_link(Request *request);
 int op_getattr(Request *request);
 int op_setattr(Request *request);
 int op_statfs(Request *request);
+
+int op_setxattr(Request *request);
+int op_getxattr(Request *request);
+int op_listxattr(Request *request);
+int op_removexattr(Request *request);
 
 int op_open(Request *request);
 int op_read(Request *request);
