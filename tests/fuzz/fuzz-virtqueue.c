@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fuzzes the walk over a split virtqueue. The input is a head of four bytes (features,
+ * queue size, where memory is cut into regions, what the device does) and then the
+ * guest's memory: descriptor table, avail ring, used ring, and whatever they point to.
+ * The device pops until the ring is empty or broken, touches both ends of every segment
+ * as a request would, and retires the chain.
+ *
+ * Every chain lies within memory, and a ring ends: both are asserted.
+ */
+#include <string.h>
+#include <sys/mman.h>
+
+#include "tests/unit/vhost-ring.h"
+#include "virtiofsd/log.h"
+
+#define HEAD_SIZE 4u
+#define MEMORY_SIZE 0x8000u
+#define DESC_AT 0x0000u
+#define AVAIL_AT 0x1000u
+#define USED_AT 0x1400u
+#define PAGE 0x1000u
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* The guest, kept from run to run, and its memory under three ways of cutting it. */
+typedef struct Bench {
+    int fd;
+    uint8_t *guest;
+    VuMemory *memory[3];
+    VuChain *chain;
+    int idle_fd;
+} Bench;
+
+/* Which pages each way leaves out, as bits; regions meet wherever two pages follow. */
+static const uint32_t holes[] = {0, 1u << 5, 1u << 3 | 1u << 6};
+
+static void add_region(VuMemory **memory, int fd, uint64_t begin, uint64_t end)
+{
+    const VuMemoryRange range = {.gpa = GUEST_GPA + begin,
+                                 .size = end - begin,
+                                 .uva = GUEST_UVA + begin,
+                                 .mmap_offset = begin};
+    VuMemory *larger = NULL;
+
+    g_assert_cmpint(vu_memory_add(*memory, &range, dup(fd), &larger), ==, 0);
+    vu_memory_unref(*memory);
+    *memory = larger;
+}
+
+static VuMemory *cut_memory(int fd, uint32_t left_out)
+{
+    VuMemory *memory = vu_memory_new();
+
+    add_region(&memory, fd, 0, 2 * PAGE); /* the rings are in one region */
+    for (uint64_t page = 2; page < MEMORY_SIZE / PAGE; page++) {
+        if ((left_out >> page & 1) == 0) {
+            add_region(&memory, fd, page * PAGE, (page + 1) * PAGE);
+        }
+    }
+    return memory;
+}
+
+static Bench *bench_new(void)
+{
+    Bench *bench = g_new0(Bench, 1);
+
+    log_open(LOG_LEVEL_OFF, false);
+    bench->fd = memfd_create("guest", MFD_CLOEXEC);
+    g_assert_cmpint(ftruncate(bench->fd, MEMORY_SIZE), ==, 0);
+    bench->guest =
+        mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, bench->fd, 0);
+    g_assert_true(bench->guest != MAP_FAILED);
+    for (size_t i = 0; i < G_N_ELEMENTS(holes); i++) {
+        bench->memory[i] = cut_memory(bench->fd, holes[i]);
+    }
+    bench->chain = vu_chain_new();
+    bench->idle_fd = make_event();
+    return bench;
+}
+
+/* Touch what a request would: the kernel checks the address, a sanitizer the rest. */
+static void touch(const VuChain *chain)
+{
+    static volatile uint8_t sink;
+
+    for (size_t i = 0; i < chain->n_in; i++) {
+        const volatile uint8_t *bytes = chain->in[i].iov_base;
+        g_assert_cmpuint(chain->in[i].iov_len, >, 0);
+        sink = bytes[0] ^ bytes[chain->in[i].iov_len - 1];
+    }
+    for (size_t i = 0; i < chain->n_out; i++) {
+        volatile uint8_t *bytes = chain->out[i].iov_base;
+        g_assert_cmpuint(chain->out[i].iov_len, >, 0);
+        bytes[0] = 0x5a;
+        bytes[chain->out[i].iov_len - 1] = 0xa5;
+    }
+    (void)sink;
+}
+
+static void serve(Bench *bench, VuRing *ring, uint32_t queue_size, uint8_t how)
+{
+    /* The guest can offer a queue at once; what our own writes offer anew comes on top,
+     * and an honest device would go on for ever. */
+    for (uint32_t i = 0; i < 4 * queue_size; i++) {
+        VuPopResult popped = vu_ring_pop(ring, bench->chain, (how & 1) != 0);
+        if (popped == VU_POP_EMPTY) {
+            return;
+        }
+        touch(bench->chain);
+        vu_ring_push(ring, bench->chain, how);
+    }
+}
+
+static void start(Bench *bench, VuRing *ring, const uint8_t *head, uint32_t queue_size)
+{
+    const VuRingAddresses addresses = {.desc = GUEST_UVA + DESC_AT,
+                                       .avail = GUEST_UVA + AVAIL_AT,
+                                       .used = GUEST_UVA + USED_AT};
+    uint64_t features = VU_F_VERSION_1 | ((head[0] & 1) != 0 ? VU_F_EVENT_IDX : 0) |
+                        ((head[0] & 2) != 0 ? VU_F_INDIRECT_DESC : 0);
+
+    vu_ring_set_memory(ring, bench->memory[head[2] % G_N_ELEMENTS(holes)]);
+    vu_ring_set_features(ring, features);
+    g_assert_cmpint(vu_ring_set_size(ring, queue_size), ==, 0);
+    g_assert_cmpint(vu_ring_set_base(ring, 0), ==, 0);
+    g_assert_cmpint(vu_ring_set_addresses(ring, &addresses), ==, 0);
+    g_assert_cmpint(vu_ring_start(ring), ==, 0);
+    vu_ring_set_enabled(ring, true);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static Bench *bench;
+
+    if (bench == NULL) {
+        bench = bench_new();
+    }
+    if (size < HEAD_SIZE) {
+        return 0;
+    }
+    size_t used = MIN(size - HEAD_SIZE, MEMORY_SIZE);
+    memcpy(bench->guest, data + HEAD_SIZE, used);
+    memset(bench->guest + used, 0, MEMORY_SIZE - used);
+    uint32_t queue_size = 1u << (data[1] % 7);
+    VuRing *ring = vu_ring_new(1, bench->idle_fd);
+    start(bench, ring, data, queue_size);
+    serve(bench, ring, queue_size, data[3]);
+    vu_ring_stop(ring);
+    g_assert_cmpuint(vu_ring_in_flight(ring), ==, 0);
+    vu_ring_free(ring);
+    return 0;
+}
