@@ -17,8 +17,8 @@
 #define HEAD_SIZE 4u
 #define MEMORY_SIZE 0x8000u
 #define DESC_AT 0x0000u
-#define AVAIL_AT 0x1000u
-#define USED_AT 0x1400u
+#define AVAIL_AT 0x0400u
+#define USED_AT 0x0500u
 #define PAGE 0x1000u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

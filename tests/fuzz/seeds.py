@@ -13,7 +13,7 @@ import sys
 
 # As in fuzz-virtqueue.c and tests/unit/vhost-guest.h.
 GPA, UVA = 0x40000000, 0x7F1200000000
-DESC, AVAIL, USED, DATA = 0x0000, 0x1000, 0x1400, 0x2000
+DESC, AVAIL, USED, DATA = 0x0000, 0x0400, 0x0500, 0x0800
 MEMORY = 0x8000
 NEXT, WRITE, INDIRECT = 1, 2, 4
 
@@ -36,7 +36,7 @@ def queue(table, heads, size=16, event=0, indirect=(), head=b"\3\4\0\0"):
     place(memory, AVAIL + 4, struct.pack(f"<{len(heads)}H", *heads))
     place(memory, AVAIL + 4 + 2 * size, struct.pack("<H", event))
     place(memory, DATA, b"".join(indirect))
-    return head + bytes(memory[:DATA + 0x200])
+    return head + bytes(memory[:DATA + 0x80])
 
 
 def virtqueue_seeds():

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * FUSE requests as bytes, run against null-fs. What an honest guest sends is spelled out
- * here once more, apart from the daemon's own table, from fs/fuse/ of the kernel.
+ * FUSE requests as bytes, run against a file system. What an honest guest sends is
+ * spelled out here once more, apart from the daemon's own table, from fs/fuse/ of the
+ * kernel.
  */
 #include "tests/support/fuse-harness.h"
 
@@ -25,14 +26,14 @@ SessionConfig harness_config(void)
     };
 }
 
-Harness *harness_new(const SessionConfig *config)
+Harness *harness_new_on(const SessionConfig *config, PtFs *fs_take)
 {
     Harness *harness = g_new0(Harness, 1);
     SessionConfig defaults = harness_config();
 
     /* Thousands of malformed requests would each have its line. */
     atomic_store(&log_threshold, LOG_LEVEL_OFF);
-    harness->fs = null_fs_new();
+    harness->fs = fs_take;
     harness->session = session_new(config != NULL ? config : &defaults, harness->fs);
     g_assert_nonnull(harness->session);
     harness->worker = request_worker_new(harness->session);

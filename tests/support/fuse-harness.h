@@ -11,8 +11,8 @@
 #include "virtiofsd/fuse/request.h"
 
 /*
- * Runs FUSE requests, given as bytes, through request_run() against null-fs, and holds
- * every answer to the rules that no request may break.
+ * Runs FUSE requests, given as bytes, through request_run() against null-fs or another
+ * file system, and holds every answer to the rules that no request may break.
  */
 
 /** Opcodes are below this. */
@@ -46,7 +46,10 @@ typedef struct Message {
 /** harness_config() - the defaults of --cache=auto. */
 SessionConfig harness_config(void);
 
+/** harness_new() - on a new null-fs. @config: NULL for harness_config(). */
 Harness *harness_new(const SessionConfig *config);
+/** harness_new_on() - on any file system, which is owned now. */
+Harness *harness_new_on(const SessionConfig *config, PtFs *fs_take);
 void harness_free(Harness *harness);
 
 /** harness_init() - an honest INIT with these flags; fails the test if refused. */
