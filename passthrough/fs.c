@@ -18,6 +18,7 @@
 
 static int init_tables(PtFs *fs)
 {
+    pt_locks_init(&fs->locks);
     if (getrandom(&fs->hash_key, sizeof(fs->hash_key), 0) !=
         (ssize_t)sizeof(fs->hash_key)) {
         return -errno;
@@ -83,6 +84,7 @@ void pt_fs_free(PtFs *fs)
         pt_inode_drop_all(fs, true);
     }
     pt_index_clear(&fs->index);
+    pt_locks_clear(&fs->locks);
     pt_mounts_clear(&fs->mounts);
     pt_slots_clear(&fs->handles);
     pt_slots_clear(&fs->inodes);

@@ -95,6 +95,9 @@ static int release(PtFs *fs, PtHandle *handle)
     if (!atomic_exchange_explicit(&handle->open, false, memory_order_relaxed)) {
         return -EBADF; /* another thread was first */
     }
+    if (fs->agreed.posix_locks) {
+        pt_locks_drop_handle(fs, handle);
+    }
     put(fs, handle);
     return 0;
 }

@@ -7,6 +7,7 @@
 
 #include "passthrough/hash.h"
 #include "passthrough/inode-index.h"
+#include "passthrough/lock-table.h"
 #include "passthrough/mount.h"
 #include "passthrough/passthrough.h"
 #include "passthrough/slot.h"
@@ -18,6 +19,7 @@
  * Lock order, outermost first; no thread waits for an earlier one while it holds a later:
  *   1. PtMounts.lock
  *   2. PtShard.lock; two of them only in pt_index_rekey(), lower address first
+ *   3. PtLocks.lock
  * In fact none is taken while another kind is held. Under a lock nothing is called that
  * may block, allocate or close: no system call at all. References are counts in the slots
  * and need no lock; what a last reference frees, it frees after unlocking.
@@ -38,6 +40,7 @@ struct PtFs {
     PtSlots handles;
     PtMounts mounts;
     PtIndex index;
+    PtLocks locks;
     _Atomic uint32_t n_descriptors; /* reserved or open, of config.max_descriptors */
     _Atomic uint32_t n_linked;      /* indexed inodes with PtInode.link set */
     _Atomic uint32_t n_dir_buffers; /* kept with open directories between walks */

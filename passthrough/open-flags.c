@@ -60,9 +60,10 @@ bool pt_opened_for_writing(uint32_t flags)
 
 uint32_t pt_opened_file(const PtFs *fs, const PtInode *inode, uint32_t flags)
 {
-    /* FLUSH has something to do only where a file was written and close(2) tells errors:
-     * see pt_flush(). */
-    bool flush = pt_opened_for_writing(flags) && inode->mount_class == PT_MOUNT_REMOTE;
+    /* FLUSH has something to do where a file was written and close(2) tells errors (see
+     * pt_flush()), and where it ends record locks. */
+    bool flush = fs->agreed.posix_locks ||
+                 (pt_opened_for_writing(flags) && inode->mount_class == PT_MOUNT_REMOTE);
     uint32_t answer = flush ? 0 : PT_OPEN_NOFLUSH;
     switch (fs->config.cache) {
     case PT_CACHE_NEVER:

@@ -140,6 +140,27 @@ int pt_lseek(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset, uint32
 /** pt_syncfs() - sync the file system that holds @nodeid. */
 int pt_syncfs(PtFs *fs, uint64_t nodeid);
 
+/* ---- locks (lock.c): none waits ---------------------------------------------------- */
+
+/**
+ * pt_lock_set() - take or release a record lock.
+ *
+ * Return: 0; -EAGAIN if somebody, in the guest or on the host, holds one that conflicts;
+ * -EBADF if the handle is not open in that way; -ENOLCK if there are too many, or the
+ * host will not open the file once more; -EINVAL for a range or type that there is not.
+ */
+int pt_lock_set(PtFs *fs, const PtLock *lock);
+/** pt_lock_get() - what keeps @lock from being had? @lock becomes that lock, or F_UNLCK.
+ * Its pid is 0 unless the holder is a process of the guest. */
+int pt_lock_get(PtFs *fs, PtLock *lock);
+/** pt_lock_close() - the process has closed the file: its record locks on it end. */
+void pt_lock_close(PtFs *fs, uint64_t nodeid, uint64_t owner);
+/** pt_lock_holder() - Return: whether another owner in the guest holds what keeps @lock
+ * from being had; then one such at @ret_owner. */
+bool pt_lock_holder(PtFs *fs, const PtLock *lock, uint64_t *ret_owner);
+/** pt_flock() - lock or unlock the whole file, as flock(2). Return: as pt_lock_set(). */
+int pt_flock(PtFs *fs, const PtLock *lock);
+
 /* ---- directories (dir.c) ---------------------------------------------------------- */
 
 int pt_opendir(PtFs *fs, uint64_t nodeid, uint32_t open_flags, PtOpened *ret_opened);

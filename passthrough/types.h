@@ -49,6 +49,7 @@ typedef struct PtAgreed {
     bool writeback;   /* WRITEBACK_CACHE: O_WRONLY opens become O_RDWR, no O_APPEND */
     bool supp_groups; /* CREATE_SUPP_GROUP: the caller's groups come with the request */
     bool posix_acl;   /* POSIX_ACL: access control lists are served */
+    bool posix_locks; /* POSIX_LOCKS: record locks come here, and end at FLUSH */
 } PtAgreed;
 
 /** struct PtCaller - who asks, for requests that create something. */
@@ -178,6 +179,17 @@ typedef struct PtDirCursor {
     void *stream;
     bool first; /* the stream is the handle's own */
 } PtDirCursor;
+
+/** struct PtLock - a record lock on an open file, or one on all of it. */
+typedef struct PtLock {
+    uint64_t nodeid;
+    uint64_t handle;
+    uint64_t owner; /* the guest's process; without meaning where all is locked */
+    uint64_t start; /* first byte, at most INT64_MAX */
+    uint64_t end;   /* last byte; INT64_MAX: however long the file grows */
+    uint32_t type;  /* F_RDLCK, F_WRLCK, F_UNLCK */
+    uint32_t pid;   /* in the guest; 0: nobody there */
+} PtLock;
 
 /** struct PtStats - for the statistics line. */
 typedef struct PtStats {
