@@ -69,6 +69,24 @@ int pt_getattr(PtFs *fs, uint64_t nodeid, uint64_t handle, PtAttr *ret_attr)
     return r < 0 ? r : get_attr(fs, &target, ret_attr);
 }
 
+int pt_statx(PtFs *fs, uint64_t nodeid, const PtStatx *want, PtAttr *ret_attr)
+{
+    const uint32_t known = AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC;
+    g_auto(Target) target = {0};
+    if ((want->flags & ~known) || want->flags == known ||
+        (want->mask & STATX__RESERVED)) {
+        return -EINVAL;
+    }
+    int r = target_get(fs, nodeid, want->handle, &target);
+    if (r < 0) {
+        return r;
+    }
+    ret_attr->flags = 0;
+    r = statx(target.fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT | (int)want->flags,
+              want->mask, &ret_attr->stx);
+    return r < 0 ? pt_error() : 0;
+}
+
 /* ---- setting ---------------------------------------------------------------------- */
 
 static int set_owner(const PtFs *fs, const Target *target, const PtSetattr *set)

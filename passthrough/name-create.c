@@ -14,7 +14,9 @@
 #include "passthrough/xattr.h"
 
 /*
- * CREATE. The file is made with O_EXCL, as the caller, and the answer comes from the
+ * CREATE and TMPFILE.
+ *
+ * CREATE: the file is made with O_EXCL, as the caller, and the answer comes from the
  * descriptor that made it. If the name exists and the guest did not ask for O_EXCL, what
  * is there is opened as OPEN does it, never by name; still as the caller, because the
  * guest's kernel took the name for free and has checked no permission on the file.
@@ -98,14 +100,9 @@ static int open_as_caller(PtFs *fs, Creating *creating)
     return r;
 }
 
-static int prepare(PtFs *fs, PtNode *node, Creating *creating)
+static int prepare(PtFs *fs, Creating *creating)
 {
-    const PtMake *make = creating->make;
-    int r = pt_open_flags(fs, make->open_flags, &creating->flags);
-    if (r < 0) {
-        return r;
-    }
-    r = pt_place_get(fs, make->parent, make->name, node, &creating->place);
+    int r = pt_open_flags(fs, creating->make->open_flags, &creating->flags);
     if (r < 0) {
         return r;
     }
@@ -113,10 +110,19 @@ static int prepare(PtFs *fs, PtNode *node, Creating *creating)
     return r < 0 ? r : pt_fd_reserve(fs, &creating->file);
 }
 
-/* Make the two ids that the guest gets. */
+/* Make the two ids that the guest gets, of the open file. */
 static int give(PtFs *fs, Creating *creating, PtEntry *ret_entry, PtOpened *ret_opened)
 {
     PtInode *inode = NULL;
+    if (!pt_thread_usable()) {
+        return -EIO;
+    }
+    if (creating->path.fd < 0) {
+        creating->path.fd = pt_reopen(fs, creating->file.fd, O_PATH);
+        if (creating->path.fd < 0) {
+            return creating->path.fd;
+        }
+    }
     int r = pt_inode_adopt(fs, &creating->place, &creating->path, &ret_entry->attr.stx,
                            &inode);
     if (r < 0) {
@@ -138,7 +144,11 @@ int pt_create(PtFs *fs, const PtMake *make, PtEntry *ret_entry, PtOpened *ret_op
 {
     g_auto(PtNode) node = {0};
     g_auto(Creating) creating = {.make = make, .path = {.fd = -1}, .file = {.fd = -1}};
-    int r = prepare(fs, &node, &creating);
+    int r = prepare(fs, &creating);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_place_get(fs, make->parent, make->name, &node, &creating.place);
     if (r < 0) {
         return r;
     }
@@ -146,21 +156,47 @@ int pt_create(PtFs *fs, const PtMake *make, PtEntry *ret_entry, PtOpened *ret_op
     if (r < 0) {
         return r;
     }
-    if (!pt_thread_usable()) {
-        return -EIO;
-    }
     bool is_new = creating.path.fd < 0;
-    if (!is_new && (creating.flags & O_TRUNC)) {
+    if (!is_new && (creating.flags & O_TRUNC) && pt_thread_usable()) {
         r = pt_capability_drop(fs, creating.path.fd, S_IFREG);
-        if (r < 0) {
-            return r;
-        }
     }
-    if (is_new) {
-        creating.path.fd = pt_reopen(fs, creating.file.fd, O_PATH);
-        if (creating.path.fd < 0) {
-            return creating.path.fd;
-        }
+    return r < 0 ? r : give(fs, &creating, ret_entry, ret_opened);
+}
+
+/* ---- without a name --------------------------------------------------------------- */
+
+/* O_EXCL means here that the file never gets a name. */
+static int open_nameless(PtFs *fs, Creating *creating)
+{
+    g_auto(PtCred) cred = {0};
+    const PtMake *make = creating->make;
+    int r = pt_cred_enter(fs, make->caller, &cred);
+    if (r < 0) {
+        return r;
     }
-    return give(fs, &creating, ret_entry, ret_opened);
+    creating->file.fd = pt_open_beneath(
+        creating->place.dir_fd, ".",
+        creating->flags | O_TMPFILE | (make->open_flags & O_EXCL), make->mode & 07777);
+    return creating->file.fd < 0 ? creating->file.fd : 0;
+}
+
+int pt_tmpfile(PtFs *fs, const PtMake *make, PtEntry *ret_entry, PtOpened *ret_opened)
+{
+    g_auto(PtNode) node = {0};
+    g_auto(Creating) creating = {.make = make, .path = {.fd = -1}, .file = {.fd = -1}};
+    int r = prepare(fs, &creating);
+    if (r < 0) {
+        return r;
+    }
+    r = pt_node_get(fs, make->parent, &node);
+    if (r < 0) {
+        return r;
+    }
+    if (!S_ISDIR(pt_inode_type(node.inode))) {
+        return -ENOTDIR;
+    }
+    /* A file without links is known by its number, never by this name. */
+    creating.place = (PtPlace){node.inode, node.fd, ""};
+    r = open_nameless(fs, &creating);
+    return r < 0 ? r : give(fs, &creating, ret_entry, ret_opened);
 }

@@ -94,6 +94,9 @@ int pt_mknod(PtFs *fs, const PtMake *make, PtEntry *ret_entry);
 int pt_mkdir(PtFs *fs, const PtMake *make, PtEntry *ret_entry);
 /** pt_create() - create and open; opens an existing regular file unless O_EXCL is set. */
 int pt_create(PtFs *fs, const PtMake *make, PtEntry *ret_entry, PtOpened *ret_opened);
+/** pt_tmpfile() - create a regular file without a name, and open it. make->name is not
+ * looked at; unless O_EXCL is set, pt_link() can give it one. */
+int pt_tmpfile(PtFs *fs, const PtMake *make, PtEntry *ret_entry, PtOpened *ret_opened);
 int pt_unlink(PtFs *fs, uint64_t parent, const char *name);
 int pt_rmdir(PtFs *fs, uint64_t parent, const char *name);
 
@@ -105,6 +108,9 @@ int pt_link(PtFs *fs, uint64_t nodeid, uint64_t new_parent, const char *new_name
 
 /** pt_getattr() - attributes of a node; @handle may be PT_NO_HANDLE. */
 int pt_getattr(PtFs *fs, uint64_t nodeid, uint64_t handle, PtAttr *ret_attr);
+/** pt_statx() - the same, of what @want names; ret_attr->stx.stx_mask says what is set.
+ */
+int pt_statx(PtFs *fs, uint64_t nodeid, const PtStatx *want, PtAttr *ret_attr);
 int pt_setattr(PtFs *fs, uint64_t nodeid, const PtSetattr *set, PtAttr *ret_attr);
 int pt_statfs(PtFs *fs, uint64_t nodeid, struct statvfs *ret_statvfs);
 
@@ -137,6 +143,8 @@ int pt_fallocate(PtFs *fs, uint64_t nodeid, uint64_t handle, uint32_t mode,
 /** pt_lseek() - SEEK_DATA and SEEK_HOLE (and the rest) on an open file. */
 int pt_lseek(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset, uint32_t whence,
              uint64_t *ret_offset);
+/** pt_copy() - copy on the host. Return: bytes copied, of a long copy the first part. */
+ssize_t pt_copy(PtFs *fs, const PtCopy *copy);
 /** pt_syncfs() - sync the file system that holds @nodeid. */
 int pt_syncfs(PtFs *fs, uint64_t nodeid);
 

@@ -121,6 +121,13 @@ typedef struct PtOpened {
 #define PT_SET_MTIME_NOW 128u
 #define PT_SET_KILL_SUIDGID 256u /* with SIZE: drop set-id bits and capabilities */
 
+/** struct PtStatx - what STATX asks for. */
+typedef struct PtStatx {
+    uint64_t handle; /* PT_NO_HANDLE, or the open file to act on */
+    uint32_t mask;   /* STATX_*; the answer may have more or less */
+    uint32_t flags;  /* AT_STATX_*; others are -EINVAL */
+} PtStatx;
+
 /** struct PtSetattr - a change of attributes; times in seconds and nanoseconds. */
 typedef struct PtSetattr {
     uint32_t valid;  /* PT_SET_* */
@@ -161,6 +168,19 @@ typedef struct PtIo {
         open_flags; /* the opener's O_* flags as of this request (O_APPEND, O_DIRECT) */
     uint32_t flags; /* PT_IO_* */
 } PtIo;
+
+/** struct PtCopy - a copy from one open file to another, or within one. */
+typedef struct PtCopy {
+    uint64_t nodeid;
+    uint64_t handle;
+    uint64_t offset;
+    uint64_t to_nodeid;
+    uint64_t to_handle;
+    uint64_t to_offset;
+    uint64_t length;
+    uint32_t flags;    /* none is known: others than 0 are -EINVAL */
+    bool kill_suidgid; /* drop set-id bits and capabilities of the copy's target */
+} PtCopy;
 
 /** struct PtDirent - one name in a directory; @name is NUL-terminated, valid until the
  * next. */

@@ -52,6 +52,7 @@ static const SeccompRow seccomp_list[] = {
     ALLOW(truncate, "passthrough: SETATTR, by descriptor number"),
     ALLOW(fsync, "passthrough: FSYNC, FSYNCDIR"),
     ALLOW(fdatasync, "passthrough: FSYNC"),
+    ALLOW_IS(copy_file_range, 5, 0, "passthrough: COPY_FILE_RANGE"),
     ALLOW(syncfs, "passthrough: SYNCFS"),
     ALLOW(fallocate, "passthrough: FALLOCATE"),
     ALLOW(lseek, "passthrough: LSEEK, READDIR"),

@@ -14,6 +14,10 @@
 #define HANDLE_OF(nodeid) ((nodeid) + NULL_FS_HANDLE_BASE)
 #define A_FILE UINT64_C(7)
 
+/* Newer than the oldest <linux/fuse.h>. */
+#define STATX 52u
+#define COPY_FILE_RANGE_64 53u
+
 SessionConfig harness_config(void)
 {
     return (SessionConfig){
@@ -152,6 +156,15 @@ static void add_opcode_of_file(Message *message, uint32_t opcode)
     case FUSE_SETATTR:
         ADD(message, fuse_setattr_in, .valid = FATTR_MODE, .mode = 0100600);
         break;
+    case FUSE_COPY_FILE_RANGE:
+    case COPY_FILE_RANGE_64:
+        ADD(message, fuse_copy_file_range_in, .fh_in = HANDLE_OF(A_FILE),
+            .nodeid_out = A_FILE + 1, .fh_out = HANDLE_OF(A_FILE + 1), .len = 4096);
+        break;
+    case STATX:
+        /* No handle; what statx(1) asks for. */
+        message_add(message, (uint32_t[6]){[5] = 0xfff}, 24);
+        break;
     default:
         break;
     }
@@ -204,23 +217,13 @@ static const struct {
     size_t fixed;
     const char *name;
 } later[] = {
-    {FUSE_SETXATTR, 8, "user.x"},
-    {FUSE_GETXATTR, 8, "user.x"},
-    {FUSE_LISTXATTR, 8, NULL},
-    {FUSE_REMOVEXATTR, 0, "user.x"},
-    {FUSE_GETLK, 48, NULL},
-    {FUSE_SETLK, 48, NULL},
-    {FUSE_SETLKW, 48, NULL},
-    {FUSE_ACCESS, 8, NULL},
-    {FUSE_BMAP, 16, NULL},
-    {FUSE_IOCTL, 32, NULL},
-    {FUSE_POLL, 24, NULL},
-    {FUSE_NOTIFY_REPLY, 40, NULL},
-    {FUSE_COPY_FILE_RANGE, 56, NULL},
-    {FUSE_SETUPMAPPING, 40, NULL},
-    {FUSE_REMOVEMAPPING, 4, NULL},
-    {52, 24, NULL},
-    {53, 56, NULL},
+    {FUSE_SETXATTR, 8, "user.x"},  {FUSE_GETXATTR, 8, "user.x"},
+    {FUSE_LISTXATTR, 8, NULL},     {FUSE_REMOVEXATTR, 0, "user.x"},
+    {FUSE_GETLK, 48, NULL},        {FUSE_SETLK, 48, NULL},
+    {FUSE_SETLKW, 48, NULL},       {FUSE_ACCESS, 8, NULL},
+    {FUSE_BMAP, 16, NULL},         {FUSE_IOCTL, 32, NULL},
+    {FUSE_POLL, 24, NULL},         {FUSE_NOTIFY_REPLY, 40, NULL},
+    {FUSE_SETUPMAPPING, 40, NULL}, {FUSE_REMOVEMAPPING, 4, NULL},
 };
 
 static bool add_opcode_of_later(Message *message, uint32_t opcode)
@@ -266,6 +269,9 @@ bool message_honest(Message *message, uint32_t opcode)
     case FUSE_FALLOCATE:
     case FUSE_LSEEK:
     case FUSE_SETATTR:
+    case FUSE_COPY_FILE_RANGE:
+    case COPY_FILE_RANGE_64:
+    case STATX:
         add_opcode_of_file(message, opcode);
         return true;
     case FUSE_FORGET:

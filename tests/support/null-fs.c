@@ -344,6 +344,18 @@ int pt_create(PtFs *fs, const PtMake *make, PtEntry *ret_entry, PtOpened *ret_op
     return result;
 }
 
+int pt_tmpfile(PtFs *fs, const PtMake *make, PtEntry *ret_entry, PtOpened *ret_opened)
+{
+    PtMake named = *make;
+    named.name = "nameless";
+    int result = make_node(fs, __func__, &named, ret_entry);
+
+    if (result == 0) {
+        give_handle(fs, ret_entry->nodeid, ret_opened);
+    }
+    return result;
+}
+
 static int remove_name(PtFs *fs, const char *function, uint64_t parent, const char *name)
 {
     int result = begin(fs, parent);
@@ -407,6 +419,29 @@ int pt_getattr(PtFs *fs, uint64_t nodeid, uint64_t handle, PtAttr *ret_attr)
     }
     if (result == 0) {
         fill_attr(fs, nodeid, ret_attr);
+    }
+    return end(fs, result);
+}
+
+int pt_statx(PtFs *fs, uint64_t nodeid, const PtStatx *want, PtAttr *ret_attr)
+{
+    int result = begin(fs, nodeid);
+
+    record(fs,
+           &(NullFsCall){.function = __func__,
+                         .nodeid = nodeid,
+                         .handle = want->handle,
+                         .other = want->mask,
+                         .flags = want->flags},
+           NULL, NULL);
+    if (result == 0 && want->handle != PT_NO_HANDLE) {
+        result = check_handle(nodeid, want->handle);
+    }
+    if (result == 0) {
+        fill_attr(fs, nodeid, ret_attr);
+        ret_attr->stx.stx_mask = UINT32_MAX;
+        ret_attr->stx.stx_attributes = UINT64_MAX;
+        ret_attr->stx.stx_attributes_mask = UINT64_MAX;
     }
     return end(fs, result);
 }
@@ -572,6 +607,22 @@ int pt_lseek(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset, uint32
                                        .handle = handle,
                                        .offset = offset,
                                        .other = whence});
+}
+
+ssize_t pt_copy(PtFs *fs, const PtCopy *copy)
+{
+    int result = on_handle(fs, &(NullFsCall){.function = __func__,
+                                             .nodeid = copy->nodeid,
+                                             .handle = copy->handle,
+                                             .offset = copy->offset,
+                                             .flags = copy->flags,
+                                             .flag = copy->kill_suidgid,
+                                             .copy = *copy});
+
+    if (result == 0) {
+        result = check_handle(copy->to_nodeid, copy->to_handle);
+    }
+    return result < 0 ? result : (ssize_t)MIN(copy->length, NULL_FS_COPY_MOST);
 }
 
 int pt_syncfs(PtFs *fs, uint64_t nodeid)

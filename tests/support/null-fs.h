@@ -22,6 +22,8 @@
 #define NULL_FS_HANDLE_BASE UINT64_C(0x100000)
 /** Files are this long; reads end here. */
 #define NULL_FS_FILE_SIZE UINT64_C(0x200000)
+/** No copy is longer. */
+#define NULL_FS_COPY_MOST UINT64_C(0x7ffff000)
 /** What every byte of a file is. */
 #define NULL_FS_BYTE 0xa5
 /** Extended attributes: all names are there but those that begin so. Their values are as
@@ -63,6 +65,7 @@ typedef struct NullFsCall {
     uint32_t open_flags; /* io: the opener's */
     bool flag;           /* datasync, kill_suidgid, acl_kill_sgid */
     PtSetattr set;
+    PtCopy copy;
     uint64_t bytes; /* of all segments; of an attribute */
     int n_iov;
 } NullFsCall;

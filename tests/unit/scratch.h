@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <grp.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>

@@ -57,6 +57,42 @@ static void test_getattr(void)
     scratch_close(&s);
 }
 
+/* Compared with statx(2): what was asked for, and when the file was born. */
+static void test_statx(void)
+{
+    Scratch s = scratch_open();
+    PtAttr attr;
+    host_write(&s, "f", "12345");
+    uint64_t f = lookup(&s, PT_ROOT_ID, "f").nodeid;
+    uint64_t h = open_node(&s, f, O_RDONLY).handle;
+    const uint32_t masks[] = {0, STATX_BTIME, STATX_SIZE, STATX_BASIC_STATS | STATX_BTIME,
+                              0x7fffffff};
+    const uint32_t flags[] = {0, AT_STATX_FORCE_SYNC, AT_STATX_DONT_SYNC};
+    for (size_t i = 0; i < G_N_ELEMENTS(masks) * G_N_ELEMENTS(flags); i++) {
+        PtStatx want = {PT_NO_HANDLE, masks[i / 3], flags[i % 3]};
+        struct statx stx;
+        g_assert_cmpint(
+            statx(s.dir, "f", AT_SYMLINK_NOFOLLOW | (int)want.flags, want.mask, &stx), ==,
+            0);
+        g_assert_cmpint(pt_statx(s.fs, f, &want, &attr), ==, 0);
+        g_assert_cmpint(memcmp(&attr.stx, &stx, sizeof(stx)), ==, 0);
+        want.handle = h;
+        g_assert_cmpint(pt_statx(s.fs, f, &want, &attr), ==, 0);
+        g_assert_cmpint(memcmp(&attr.stx, &stx, sizeof(stx)), ==, 0);
+        g_assert_true((stx.stx_mask & STATX_BTIME) || !(want.mask & STATX_BTIME));
+    }
+    const PtStatx bad[] = {{PT_NO_HANDLE, STATX__RESERVED, 0},
+                           {PT_NO_HANDLE, 0, AT_STATX_SYNC_TYPE},
+                           {PT_NO_HANDLE, 0, AT_SYMLINK_NOFOLLOW},
+                           {PT_NO_HANDLE, 0, 0x80000000u}};
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_assert_cmpint(pt_statx(s.fs, f, &bad[i], &attr), ==, -EINVAL);
+    }
+    const PtStatx by_handle = {.handle = h};
+    g_assert_cmpint(pt_statx(s.fs, PT_ROOT_ID, &by_handle, &attr), ==, -EBADF);
+    scratch_close(&s);
+}
+
 static void test_mode_and_owner(void)
 {
     Scratch s = scratch_open();
@@ -237,6 +273,7 @@ int main(int argc, char **argv)
         return 0;
     }
     g_test_add_func("/attr/getattr", test_getattr);
+    g_test_add_func("/attr/statx", test_statx);
     g_test_add_func("/attr/mode-and-owner", test_mode_and_owner);
     g_test_add_func("/attr/symlink", test_symlink);
     g_test_add_func("/attr/size", test_size);

@@ -245,12 +245,70 @@ static void test_direntplus_without_node(Fixture *fixture, gconstpointer data)
 
 #define ADD(name, function) g_test_add(name, Fixture, NULL, setup, function, teardown)
 
+/* struct fuse_statx_out, at the offsets of fuse.h 7.39. */
+static void test_statx(Fixture *fixture, gconstpointer data)
+{
+    static const struct {
+        size_t offset;
+        size_t width;
+        uint64_t value;
+    } fields[] = {
+        {0, 8, 2},
+        {8, 4, 500000001},
+        {12, 4, 0},
+        {32, 4, 0xfff},
+        {36, 4, 65536},
+        {40, 8, 0x10},
+        {48, 4, 9},
+        {52, 4, 1000},
+        {56, 4, 1001},
+        {60, 2, 0100644},
+        {64, 8, UINT64_C(0xfedcba9876543210)},
+        {72, 8, UINT64_MAX},
+        {80, 8, 77},
+        {88, 8, 0x30},
+        {96, 8, UINT64_MAX},
+        {104, 4, 999999999},
+        {112, 8, 12},
+        {120, 4, 13},
+        {128, 8, 3},
+        {136, 4, 2},
+        {144, 8, UINT64_C(1) << 40},
+        {152, 4, 1},
+        {160, 4, 0x103},
+        {164, 4, 0x45607},
+        {168, 8, 0},
+        {176, 8, 0},
+        {280, 8, 0},
+    };
+    PtAttr attr = some_entry().attr;
+
+    attr.stx.stx_mask = 0x80003fff;
+    attr.stx.stx_btime = (struct statx_timestamp){.tv_sec = 12, .tv_nsec = 13};
+    attr.stx.stx_attributes = STATX_ATTR_IMMUTABLE | STATX_ATTR_MOUNT_ROOT;
+    attr.stx.stx_attributes_mask =
+        STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND | STATX_ATTR_AUTOMOUNT | STATX_ATTR_DAX;
+    attr.stx.stx_dev_major = 8;
+    g_assert_cmpint(reply_statx(&fixture->request, &attr), ==, 0);
+    g_assert_cmpuint(fixture->request.writer.written, ==, 288);
+    for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
+        uint64_t value = 0;
+        memcpy(&value, fixture->out + fields[i].offset, fields[i].width);
+        g_assert_cmphex(value, ==, fields[i].value);
+    }
+    g_assert_cmphex(fixture->out[288], ==, 0xee);
+    set_room(fixture, 287);
+    g_assert_cmpint(reply_statx(&fixture->request, &attr), ==, -EINVAL);
+    g_assert_cmphex(fixture->out[0], ==, 0xee);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     ADD("/reply/entry", test_entry);
     ADD("/reply/negative", test_negative);
     ADD("/reply/attr", test_attr);
+    ADD("/reply/statx", test_statx);
     ADD("/reply/open", test_open);
     ADD("/reply/statfs", test_statfs);
     ADD("/reply/dirent", test_dirent);

@@ -5,6 +5,8 @@
 #include <linux/fuse.h>
 #include <stdint.h>
 
+#include "virtiofsd/fuse/abi-statx.h"
+
 /*
  * The FUSE wire format: the host's <linux/fuse.h>, and what a header as old as 7.38 lacks
  * of 7.45. Later enumerators have names of our own (ABI_*), because an enumerator cannot
@@ -46,17 +48,6 @@ struct abi_supp_groups {
     uint32_t groups[];
 };
 
-/** struct abi_statx_in - STATX (7.39). */
-struct abi_statx_in {
-    uint32_t getattr_flags;
-    uint32_t reserved;
-    uint64_t fh;
-    uint32_t sx_flags;
-    uint32_t sx_mask;
-};
-
-/** Size of STATX's reply. */
-#define ABI_STATX_OUT_SIZE 288u
 /** INIT before 7.36 ends before flags2. */
 #define ABI_COMPAT_INIT_IN_SIZE 16u
 
@@ -109,7 +100,6 @@ _Static_assert(sizeof(struct fuse_copy_file_range_in) == 56, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_setupmapping_in) == 40, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_removemapping_in) == 4, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_syncfs_in) == 8, "FUSE ABI");
-_Static_assert(sizeof(struct abi_statx_in) == 24, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_ext_header) == 8, "FUSE ABI");
 
 #endif

@@ -20,6 +20,20 @@ int op_getattr(Request *request)
     return result < 0 ? result : reply_attr(request, &attr);
 }
 
+int op_statx(Request *request)
+{
+    const struct abi_statx_in *in = &request->in.statx;
+    const PtStatx want = {
+        .handle = (in->getattr_flags & FUSE_GETATTR_FH) != 0 ? in->fh : PT_NO_HANDLE,
+        .mask = in->sx_mask,
+        .flags = in->sx_flags,
+    };
+    PtAttr attr;
+    int result = pt_statx(request->fs, request->header.nodeid, &want, &attr);
+
+    return result < 0 ? result : reply_statx(request, &attr);
+}
+
 /* FATTR_CTIME has no row: the host sets ctime itself, whatever is changed. */
 static const struct {
     uint32_t theirs;

@@ -167,6 +167,42 @@ int op_lseek(Request *request)
     return result < 0 ? result : reply_bytes(request, &out, sizeof(out));
 }
 
+static ssize_t copy(Request *request)
+{
+    const struct fuse_copy_file_range_in *in = &request->in.copy_file_range;
+    const PtCopy copy = {
+        .nodeid = request->header.nodeid,
+        .handle = in->fh_in,
+        .offset = in->off_in,
+        .to_nodeid = in->nodeid_out,
+        .to_handle = in->fh_out,
+        .to_offset = in->off_out,
+        .length = in->len,
+        .flags = (uint32_t)in->flags,
+        /* No flag tells, as WRITE's does; root is who may keep set-id bits. */
+        .kill_suidgid = request->header.uid != 0,
+    };
+
+    return in->flags > UINT32_MAX ? -EINVAL : pt_copy(request->fs, &copy);
+}
+
+/* What is copied at once is less than 2 GiB, so that both replies can tell it. */
+int op_copy_file_range(Request *request)
+{
+    ssize_t result = copy(request);
+    const struct fuse_write_out out = {.size = (uint32_t)result};
+
+    return result < 0 ? (int)result : reply_bytes(request, &out, sizeof(out));
+}
+
+int op_copy_file_range_64(Request *request)
+{
+    ssize_t result = copy(request);
+    const uint64_t out = (uint64_t)result; /* struct fuse_copy_file_range_out */
+
+    return result < 0 ? (int)result : reply_bytes(request, &out, sizeof(out));
+}
+
 int op_syncfs(Request *request)
 {
     return pt_syncfs(request->fs, request->header.nodeid);

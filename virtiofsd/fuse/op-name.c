@@ -121,7 +121,10 @@ int op_mkdir(Request *request)
     return make_node(request, request->in.mkdir.umask, &make, pt_mkdir);
 }
 
-int op_create(Request *request)
+/* CREATE and TMPFILE, which @call does. */
+static int create(Request *request, const char *name,
+                  int (*call)(PtFs *fs, const PtMake *make, PtEntry *ret_entry,
+                              PtOpened *ret_opened))
 {
     const struct fuse_create_in *in = &request->in.create;
     PtCaller caller;
@@ -135,12 +138,12 @@ int op_create(Request *request)
     const PtMake make = {
         .caller = &caller,
         .parent = request->header.nodeid,
-        .name = request->names[0],
+        .name = name,
         .mode = in->mode,
         .open_flags = in->flags,
         .kill_suidgid = (in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0,
     };
-    result = pt_create(request->fs, &make, &entry, &opened);
+    result = call(request->fs, &make, &entry, &opened);
     if (result < 0) {
         return result;
     }
@@ -154,6 +157,17 @@ int op_create(Request *request)
         pt_forget(request->fs, entry.nodeid, 1);
     }
     return result;
+}
+
+int op_create(Request *request)
+{
+    return create(request, request->names[0], pt_create);
+}
+
+/* Linux sends "/" for the name that there is not. */
+int op_tmpfile(Request *request)
+{
+    return create(request, NULL, pt_tmpfile);
 }
 
 int op_unlink(Request *request)

@@ -49,6 +49,8 @@ typedef union OpIn {
     struct fuse_lseek_in lseek;
     struct fuse_setxattr_in setxattr;
     struct fuse_getxattr_in getxattr;
+    struct fuse_copy_file_range_in copy_file_range;
+    struct abi_statx_in statx;
     struct fuse_init_in init;
 } OpIn;
 
@@ -105,6 +107,7 @@ int op_symlink(Request *request);
 int op_mknod(Request *request);
 int op_mkdir(Request *request);
 int op_create(Request *request);
+int op_tmpfile(Request *request);
 int op_unlink(Request *request);
 int op_rmdir(Request *request);
 int op_rename(Request *request);
@@ -112,6 +115,7 @@ int op_rename2(Request *request);
 int op_link(Request *request);
 
 int op_getattr(Request *request);
+int op_statx(Request *request);
 int op_setattr(Request *request);
 int op_statfs(Request *request);
 
@@ -128,6 +132,8 @@ int op_fsync(Request *request);
 int op_release(Request *request);
 int op_fallocate(Request *request);
 int op_lseek(Request *request);
+int op_copy_file_range(Request *request);
+int op_copy_file_range_64(Request *request);
 int op_syncfs(Request *request);
 int op_interrupt(Request *request);
 

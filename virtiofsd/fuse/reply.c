@@ -102,6 +102,52 @@ int reply_attr(Request *request, const PtAttr *attr)
     return reply_bytes(request, &out, sizeof(out));
 }
 
+static struct abi_sx_time encode_time(const struct statx_timestamp *time)
+{
+    return (struct abi_sx_time){.tv_sec = time->tv_sec, .tv_nsec = time->tv_nsec};
+}
+
+/* What is true of the file wherever it is seen; the rest (where mounts begin, DAX) is the
+ * guest's kernel's to know. So is the device number. */
+#define STATX_ATTRIBUTES                                                                 \
+    (STATX_ATTR_COMPRESSED | STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND |                  \
+     STATX_ATTR_NODUMP | STATX_ATTR_ENCRYPTED | STATX_ATTR_VERITY)
+
+static struct abi_statx encode_statx(const struct statx *stx)
+{
+    return (struct abi_statx){
+        .mask = stx->stx_mask & (STATX_BASIC_STATS | STATX_BTIME),
+        .blksize = stx->stx_blksize,
+        .attributes = stx->stx_attributes & STATX_ATTRIBUTES,
+        .attributes_mask = stx->stx_attributes_mask & STATX_ATTRIBUTES,
+        .nlink = stx->stx_nlink,
+        .uid = stx->stx_uid,
+        .gid = stx->stx_gid,
+        .mode = stx->stx_mode,
+        .ino = stx->stx_ino,
+        .size = stx->stx_size,
+        .blocks = stx->stx_blocks,
+        .atime = encode_time(&stx->stx_atime),
+        .btime = encode_time(&stx->stx_btime),
+        .ctime = encode_time(&stx->stx_ctime),
+        .mtime = encode_time(&stx->stx_mtime),
+        .rdev_major = stx->stx_rdev_major,
+        .rdev_minor = stx->stx_rdev_minor,
+    };
+}
+
+int reply_statx(Request *request, const PtAttr *attr)
+{
+    uint64_t timeout_ns = request->session->config.attr_timeout_ns;
+    struct abi_statx_out out = {
+        .attr_valid = seconds(timeout_ns),
+        .attr_valid_nsec = nanoseconds(timeout_ns),
+        .stat = encode_statx(&attr->stx),
+    };
+
+    return reply_bytes(request, &out, sizeof(out));
+}
+
 static const struct {
     uint32_t ours;
     uint32_t theirs;

@@ -17,6 +17,7 @@ int reply_entry(Request *request, const PtEntry *entry);
 int reply_negative(Request *request);
 
 int reply_attr(Request *request, const PtAttr *attr);
+int reply_statx(Request *request, const PtAttr *attr);
 int reply_open(Request *request, const PtOpened *opened);
 int reply_statfs(Request *request, const struct statvfs *statvfs);
 
