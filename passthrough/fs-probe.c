@@ -68,7 +68,7 @@ static uint32_t check_statx(int root_fd, struct statx *ret_root, GError **error)
     const uint32_t ids[] = {STATX_MNT_ID_UNIQUE, STATX_MNT_ID};
     for (size_t i = 0; i < G_N_ELEMENTS(ids); i++) {
         if (statx(root_fd, "", AT_EMPTY_PATH, basic | ids[i], ret_root) < 0) {
-            set_error(error, errno, "cannot look at the shared directory");
+            set_error(error, errno, "cannot look at the share");
             return 0;
         }
         if (ret_root->stx_mask & ids[i]) {
@@ -89,8 +89,7 @@ static bool check_procfd(const struct statx *root, int root_fd, int procfd,
     struct open_how how = {.flags = O_PATH | O_CLOEXEC};
     g_auto(AutoFd) fd = (int)syscall(SYS_openat2, procfd, name.text, &how, sizeof(how));
     if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &again) < 0) {
-        set_error(error, errno,
-                  "cannot reopen the shared directory through /proc/self/fd");
+        set_error(error, errno, "cannot reopen the share through /proc/self/fd");
         return false;
     }
     if (again.stx_ino != root->stx_ino || again.stx_dev_major != root->stx_dev_major ||
@@ -111,7 +110,9 @@ uint32_t pt_probe(int root_fd, int procfd, GError **error)
     if (mask == 0) {
         return 0;
     }
-    if (!S_ISDIR(root.stx_mode)) {
+    /* The share may be a single file. Its node is then no directory, which the kernel
+     * says to whoever treats it as one. */
+    if (!S_ISDIR(root.stx_mode) && !S_ISREG(root.stx_mode)) {
         set_error(error, ENOTDIR, "the share");
         return 0;
     }

@@ -45,7 +45,7 @@ static bool set_root(PtFs *fs, int root_fd_take, GError **error)
 {
     int r = pt_inode_set_root(fs, root_fd_take);
     if (r < 0) {
-        set_error(error, -r, "cannot look at the shared directory");
+        set_error(error, -r, "cannot look at the share");
     }
     return r == 0;
 }

@@ -47,11 +47,11 @@ static int open_path(const char *path)
 
 static void test_wrong_descriptors(void)
 {
-    assert_refused(-1, open_path("/proc/self/fd"), "shared directory");
+    assert_refused(-1, open_path("/proc/self/fd"), "the share");
     assert_refused(open_path("/tmp"), -1, "/proc/self/fd");
     assert_refused(open_path("/tmp"), open_path("/tmp"), "/proc/self/fd");
     assert_refused(open_path("/tmp"), open_path("/proc/self"), "/proc/self/fd");
-    assert_refused(open_path("/proc/self/exe"), open_path("/proc/self/fd"), "share");
+    assert_refused(open_path("/dev/null"), open_path("/proc/self/fd"), "the share");
     /* Somebody else's. */
     assert_refused(open_path("/tmp"), open_path("/proc/1/fd"), "/proc/self/fd");
 }
