@@ -26,19 +26,43 @@ typedef enum SandboxSeccomp {
     SANDBOX_SECCOMP_NONE,
 } SandboxSeccomp;
 
-/** struct SandboxConfig - what the command line decides. Strings are borrowed. */
+/* As many as the kernel takes. */
+#define SANDBOX_ID_RANGES_MAX 340
+
+/** struct SandboxIdRange - @count ids from @inside on stand for those from @outside on.
+ */
+typedef struct SandboxIdRange {
+    uint32_t inside;
+    uint32_t outside;
+    uint32_t count;
+} SandboxIdRange;
+
+/** struct SandboxIdMap - the ids of a user namespace. */
+typedef struct SandboxIdMap {
+    unsigned int n;
+    SandboxIdRange ranges[SANDBOX_ID_RANGES_MAX];
+} SandboxIdMap;
+
+/** struct SandboxConfig - what the command line decides. What is pointed to is borrowed.
+ */
 typedef struct SandboxConfig {
     SandboxMode mode;
     SandboxSeccomp seccomp;
-    const char *shared_dir;
+    const char *shared_dir; /* a directory or a regular file */
     const char
         *modcaps; /* NULL, or the --modcaps list; checked by sandbox_check_modcaps */
-    uint64_t rlimit_nofile; /* 0: leave it; UINT64_MAX: the default rule */
+    const SandboxIdMap *uid_map; /* NULL: of an ordinary user, the own id alone */
+    const SandboxIdMap *gid_map; /* likewise */
+    uint64_t rlimit_nofile;      /* 0: leave it; UINT64_MAX: the default rule */
+    /* NULL, or called with SANDBOX_NAMESPACE when the mount namespace is ours and paths
+     * still lead to the host: an ordinary user may clone mounts from here on. */
+    void (*last_paths)(void *data);
+    void *last_paths_data;
 } SandboxConfig;
 
 /** struct SandboxView - what is left of the host. Descriptors are the caller's. */
 typedef struct SandboxView {
-    int root_fd; /* O_PATH descriptor of the share's root */
+    int root_fd; /* O_PATH descriptor of the share: its root, or the file that it is */
     int procfd;  /* directory in which "N" leads to descriptor N of this process */
     uint64_t descriptors; /* RLIMIT_NOFILE in force */
 } SandboxView;
@@ -46,6 +70,18 @@ typedef struct SandboxView {
 /** sandbox_check_modcaps() - Return: whether @list parses; @error names the wrong part.
  */
 bool sandbox_check_modcaps(const char *list, GError **error);
+
+/**
+ * sandbox_id_map_add() - add one more range to a map, zeroed at first.
+ * @text: ":INSIDE:OUTSIDE:COUNT:", or with another mark that is no letter or digit.
+ *
+ * Return: whether it parses and fits; @error tells what is wrong with it.
+ */
+bool sandbox_id_map_add(SandboxIdMap *map, const char *text, GError **error);
+
+/** sandbox_check_maps() - Return: whether this user, in this mode, can have maps, if
+ * there are any; @error says what can be had instead. */
+bool sandbox_check_maps(const SandboxConfig *config, GError **error);
 
 /**
  * sandbox_scrub() - first act of the process: clear the environment (PATH, NO_COLOR and
