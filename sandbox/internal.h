@@ -5,8 +5,10 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "sandbox/sandbox.h"
+#include "virtiofsd/autofd.h"
 
 /*
  * The stages of sandbox_enter(), for sandbox.c and the unit tests. What each must do, and
@@ -40,19 +42,68 @@ bool sandbox_limit_files(uint64_t wanted, uint64_t *ret_limit, GError **error);
 
 /* ---- namespace.c ------------------------------------------------------------------- */
 
+/** struct SandboxIds - who to be in a user namespace. */
+typedef struct SandboxIds {
+    uid_t uid;
+    gid_t gid;
+} SandboxIds;
+
+/**
+ * sandbox_unshare_user() - a user namespace of our own with the maps of @config.
+ * @ret_ids: ids that it has; we are who we were until sandbox_take_ids().
+ *
+ * All capabilities are ours afterwards, over what belongs to the namespace; supplementary
+ * groups have gone, if it lets them. No child is left. Context: reads and writes /proc.
+ */
+bool sandbox_unshare_user(const SandboxConfig *config, SandboxIds *ret_ids,
+                          GError **error);
+
+/** sandbox_take_ids() - be these, with all capabilities. */
+bool sandbox_take_ids(const SandboxIds *ids, GError **error);
+
 /** sandbox_unshare() - new mount, network, IPC and UTS namespaces; mounts are slaves. */
 bool sandbox_unshare(GError **error);
 
 /* ---- root.c ------------------------------------------------------------------------ */
 
-/** sandbox_root_pivot() - the share, cloned with all its mounts, becomes the root. */
-bool sandbox_root_pivot(const char *shared_dir, SandboxView *ret_view, GError **error);
+/** struct SandboxTree - the share, cloned and not yet in its place. */
+typedef struct SandboxTree {
+    AutoFd procfd;
+    AutoFd share; /* the original */
+    AutoFd tree;
+    bool is_file;
+} SandboxTree;
+
+#define SANDBOX_NO_TREE                                                                  \
+    {                                                                                    \
+        -1, -1, -1, false                                                                \
+    }
+
+/** sandbox_root_clone() - the share with all its mounts, and the view's procfd; these are
+ * the last paths of the host that are looked at. */
+bool sandbox_root_clone(const char *shared_dir, SandboxTree *ret_tree, GError **error);
+
+/** sandbox_root_pivot() - the clone becomes the root, or what the root holds. */
+bool sandbox_root_pivot(SandboxTree *tree, SandboxView *ret_view, GError **error);
+
+void sandbox_tree_clear(SandboxTree *tree);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(SandboxTree, sandbox_tree_clear)
 
 /** sandbox_root_chroot() - the share becomes the root, in the host's mount namespace. */
 bool sandbox_root_chroot(const char *shared_dir, SandboxView *ret_view, GError **error);
 
 /** sandbox_root_none() - the root stays; only the view's descriptors are opened. */
 bool sandbox_root_none(const char *shared_dir, SandboxView *ret_view, GError **error);
+
+/* ---- root-file.c ------------------------------------------------------------------- */
+
+/** sandbox_room_for_file() - a read-only file system with nothing but @file_fd, the clone
+ * of a file's mount, mounted in it. Lies over the root directory; is the working
+ * directory. */
+bool sandbox_room_for_file(int file_fd, AutoFd *ret_room, GError **error);
+
+/** sandbox_room_empty() - a read-only file system with nothing in it, mounted nowhere. */
+bool sandbox_room_empty(AutoFd *ret_room, GError **error);
 
 /* ---- caps.c ------------------------------------------------------------------------ */
 

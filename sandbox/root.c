@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -36,15 +37,34 @@ static bool open_plain(const char *path, AutoFd *ret_fd)
     return *ret_fd >= 0;
 }
 
+/* A directory, or the one file to be served. */
+static bool open_share(const char *path, AutoFd *ret_fd, bool *ret_is_file,
+                       GError **error)
+{
+    struct stat st;
+
+    *ret_is_file = false;
+    /* To ask for a directory is what has it mounted where that happens by itself. */
+    if (open_plain(path, ret_fd)) {
+        return true;
+    }
+    if (errno != ENOTDIR) {
+        return fail_share(error, path);
+    }
+    *ret_fd = open(path, O_PATH | O_CLOEXEC);
+    if (*ret_fd < 0 || fstat(*ret_fd, &st) < 0) {
+        return fail_share(error, path);
+    }
+    *ret_is_file = S_ISREG(st.st_mode);
+    errno = ENOTDIR;
+    return *ret_is_file || fail_share(error, path);
+}
+
 /* The share with all that is mounted in it, as slaves of the same mounts as the original.
  */
-static bool clone_share(const char *shared_dir, AutoFd *ret_target, AutoFd *ret_tree,
-                        GError **error)
+static bool clone_share(int share_fd, AutoFd *ret_tree, GError **error)
 {
-    if (!open_plain(shared_dir, ret_target)) {
-        return fail_share(error, shared_dir);
-    }
-    *ret_tree = open_tree(*ret_target, "", CLONE_FLAGS | AT_EMPTY_PATH | AT_RECURSIVE);
+    *ret_tree = open_tree(share_fd, "", CLONE_FLAGS | AT_EMPTY_PATH | AT_RECURSIVE);
     if (*ret_tree < 0) {
         return sandbox_fail(error, errno, "cannot clone the share's mounts",
                             "run as root with CAP_SYS_ADMIN, or use --sandbox=none");
@@ -94,29 +114,49 @@ static bool pivot(int tree_fd, GError **error)
     return true;
 }
 
-bool sandbox_root_pivot(const char *shared_dir, SandboxView *ret_view, GError **error)
+/* Where the tree was cloned from. */
+static bool mount_over(int share_fd, int tree_fd, GError **error)
 {
-    g_auto(AutoFd) procfd = open_tree(AT_FDCWD, OWN_DESCRIPTORS, CLONE_FLAGS);
-    g_auto(AutoFd) target = -1;
-    g_auto(AutoFd) tree = -1;
-
-    if (procfd < 0) {
-        return sandbox_fail(error, errno, "cannot clone " OWN_DESCRIPTORS,
-                            "/proc must be mounted");
-    }
-    if (!clone_share(shared_dir, &target, &tree, error) || !harden_share(tree, error)) {
-        return false;
-    }
-    if (move_mount(tree, "", target, "",
+    if (move_mount(tree_fd, "", share_fd, "",
                    MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0) {
         return sandbox_fail(error, errno, "cannot mount the share's clone", NULL);
     }
-    autofd_clear(&target);
-    if (!pivot(tree, error)) {
+    return true;
+}
+
+void sandbox_tree_clear(SandboxTree *tree)
+{
+    autofd_clear(&tree->procfd);
+    autofd_clear(&tree->share);
+    autofd_clear(&tree->tree);
+}
+
+bool sandbox_root_clone(const char *shared_dir, SandboxTree *ret_tree, GError **error)
+{
+    ret_tree->procfd = open_tree(AT_FDCWD, OWN_DESCRIPTORS, CLONE_FLAGS);
+    if (ret_tree->procfd < 0) {
+        return sandbox_fail(error, errno, "cannot clone " OWN_DESCRIPTORS,
+                            "/proc must be mounted");
+    }
+    return open_share(shared_dir, &ret_tree->share, &ret_tree->is_file, error) &&
+           clone_share(ret_tree->share, &ret_tree->tree, error) &&
+           harden_share(ret_tree->tree, error);
+}
+
+bool sandbox_root_pivot(SandboxTree *tree, SandboxView *ret_view, GError **error)
+{
+    g_auto(AutoFd) room = -1; /* the root, if the share is but a file */
+
+    if (tree->is_file ? !sandbox_room_for_file(tree->tree, &room, error)
+                      : !mount_over(tree->share, tree->tree, error)) {
         return false;
     }
-    ret_view->root_fd = autofd_steal(&tree);
-    ret_view->procfd = autofd_steal(&procfd);
+    autofd_clear(&tree->share);
+    if (!pivot(tree->is_file ? room : tree->tree, error)) {
+        return false;
+    }
+    ret_view->root_fd = autofd_steal(&tree->tree);
+    ret_view->procfd = autofd_steal(&tree->procfd);
     return true;
 }
 
@@ -139,19 +179,20 @@ static bool open_procfd_chroot(AutoFd *ret_fd, GError **error)
 bool sandbox_root_chroot(const char *shared_dir, SandboxView *ret_view, GError **error)
 {
     g_auto(AutoFd) procfd = -1;
-    g_auto(AutoFd) root = -1;
+    g_auto(AutoFd) share = -1;
+    g_auto(AutoFd) room = -1;
+    bool is_file = false;
 
-    if (!open_procfd_chroot(&procfd, error)) {
+    if (!open_procfd_chroot(&procfd, error) ||
+        !open_share(shared_dir, &share, &is_file, error) ||
+        (is_file && !sandbox_room_empty(&room, error))) {
         return false;
     }
-    if (!open_plain(shared_dir, &root)) {
-        return fail_share(error, shared_dir);
-    }
-    if (fchdir(root) < 0 || chroot(".") < 0) {
+    if (fchdir(is_file ? room : share) < 0 || chroot(".") < 0) {
         return sandbox_fail(error, errno, "cannot make the share the root directory",
                             "run as root with CAP_SYS_CHROOT, or use --sandbox=none");
     }
-    ret_view->root_fd = autofd_steal(&root);
+    ret_view->root_fd = autofd_steal(&share);
     ret_view->procfd = autofd_steal(&procfd);
     return true;
 }
@@ -159,16 +200,17 @@ bool sandbox_root_chroot(const char *shared_dir, SandboxView *ret_view, GError *
 bool sandbox_root_none(const char *shared_dir, SandboxView *ret_view, GError **error)
 {
     g_auto(AutoFd) procfd = -1;
-    g_auto(AutoFd) root = -1;
+    g_auto(AutoFd) share = -1;
+    bool is_file = false;
 
     if (!open_plain(OWN_DESCRIPTORS, &procfd)) {
         return sandbox_fail(error, errno, "cannot open " OWN_DESCRIPTORS,
                             "/proc must be mounted");
     }
-    if (!open_plain(shared_dir, &root)) {
-        return fail_share(error, shared_dir);
+    if (!open_share(shared_dir, &share, &is_file, error)) {
+        return false;
     }
-    ret_view->root_fd = autofd_steal(&root);
+    ret_view->root_fd = autofd_steal(&share);
     ret_view->procfd = autofd_steal(&procfd);
     return true;
 }

@@ -14,16 +14,22 @@
  *
  *  [ main parses options, opens the log and the socket: the last paths of the host ]
  *
- *  1. checks     One thread, and a share that is a directory: mistakes are told before
- *                anything has changed.
+ *  1. checks     One thread, and a share that is a directory or a file: mistakes are told
+ *                before anything has changed.
  *  2. limits     Descriptors. Raising the hard limit takes a capability: before 6. Reads
  *                /proc: before 4.
- *  3. groups     Supplementary groups go, and all ids become 0. Not yet capabilities:
- * this takes CAP_SETGID.
+ *  3. ids        Root: supplementary groups go, and all ids become 0. Not yet
+ * capabilities: this takes CAP_SETGID. An ordinary user with --sandbox=namespace: a user
+ * namespace, in which he has all capabilities, over what it maps and nothing else. Its
+ * maps may take a child outside of it, forked before and gone after. Not yet
+ * no_new_privs: the child's program may map ids because it is set-user-id. Not yet other
+ *                ids: they might not be allowed to walk to the share.
  *  4. namespaces Mount, network, IPC and UTS. Mounts are slaves of the host's, all of
  *                them, before the first one is moved.
  *  5. root       Clone what is kept (the directory of our own descriptors, the share with
- *                its mounts), then pivot. Must leave no descriptor that is not a clone.
+ *                its mounts), then pivot. A single file is no root: it lies alone in a
+ *                file system of its own. Must leave no descriptor that is not a clone.
+ *                Between the two an ordinary user takes the ids that his namespace has.
  *                Not yet capabilities: mounting takes CAP_SYS_ADMIN.
  *                FROM HERE ON NO LIBRARY MAY OPEN A PATH: the guest can put a file there,
  *                as configuration or as code. So no locale, no NSS, no charset
@@ -46,8 +52,8 @@
  *
  * --sandbox=chroot leaves out 4 and, instead of pivoting, changes the root. With
  * --sandbox=none there is neither 4 nor a new root, and the process stays dumpable so
- * that a debugger or a sanitizer can look at it. Only root goes through 3 and drops
- * capabilities in 6: an ordinary user has none.
+ * that a debugger or a sanitizer can look at it. In neither has an ordinary user anything
+ * to do in 3, or capabilities to drop in 6.
  */
 #include "sandbox/sandbox.h"
 
@@ -101,37 +107,52 @@ static bool check_share(const char *shared_dir, GError **error)
     if (stat(shared_dir, &st) < 0) {
         int code = errno;
         g_autofree char *what = g_strdup_printf("cannot find the share %s", shared_dir);
-        return sandbox_fail(error, code, what, "--shared-dir names a directory");
+        return sandbox_fail(error, code, what,
+                            "--shared-dir names a directory or a file");
     }
-    if (S_ISREG(st.st_mode)) {
+    if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode)) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOTDIR,
-                    "the share %s is a file: sharing a single file comes in a later"
-                    " version; share its directory",
-                    shared_dir);
-        return false;
-    }
-    if (!S_ISDIR(st.st_mode)) {
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOTDIR,
-                    "the share %s is not a directory", shared_dir);
+                    "the share %s is neither a directory nor a regular file", shared_dir);
         return false;
     }
     return true;
 }
 
-static bool check_user(SandboxMode mode, GError **error)
+static bool is_root(void)
 {
-    if (mode == SANDBOX_NONE || geteuid() == 0) {
+    return geteuid() == 0;
+}
+
+bool sandbox_check_maps(const SandboxConfig *config, GError **error)
+{
+    const char *wrong = NULL;
+
+    if (config->uid_map == NULL && config->gid_map == NULL) {
         return true;
     }
-    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_PERM, "%s",
-                mode == SANDBOX_NAMESPACE
-                    ? "--sandbox=namespace as an ordinary user comes in a later version;"
-                      " run as root, or use --sandbox=none"
-                    : "--sandbox=chroot needs root; run as root, or use --sandbox=none");
+    if (is_root()) {
+        wrong = "--uid-map and --gid-map are for ordinary users: root needs no user"
+                " namespace; leave them out, or see --translate-uid";
+    } else if (config->mode != SANDBOX_NAMESPACE) {
+        wrong = "--uid-map and --gid-map need --sandbox=namespace";
+    } else {
+        return true;
+    }
+    g_set_error_literal(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, wrong);
     return false;
 }
 
-/* ---- 3. groups and ids ------------------------------------------------------------- */
+static bool check_user(const SandboxConfig *config, GError **error)
+{
+    if (config->mode == SANDBOX_CHROOT && !is_root()) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_PERM,
+                    "--sandbox=chroot needs root; use --sandbox=namespace");
+        return false;
+    }
+    return sandbox_check_maps(config, error);
+}
+
+/* ---- 3. to 5. ---------------------------------------------------------------------- */
 
 static bool become_plain_root(GError **error)
 {
@@ -145,28 +166,48 @@ static bool become_plain_root(GError **error)
     return true;
 }
 
-/* ---- 4. and 5. --------------------------------------------------------------------- */
+static bool in_namespaces(const SandboxConfig *config, SandboxView *ret_view,
+                          GError **error)
+{
+    const bool is_user = !is_root();
+    g_auto(SandboxTree) tree = SANDBOX_NO_TREE;
+    SandboxIds ids;
+
+    if (!(is_user ? sandbox_unshare_user(config, &ids, error)
+                  : become_plain_root(error)) ||
+        !sandbox_unshare(error)) {
+        return false;
+    }
+    if (config->last_paths != NULL) {
+        config->last_paths(config->last_paths_data);
+    }
+    return sandbox_root_clone(config->shared_dir, &tree, error) &&
+           (!is_user || sandbox_take_ids(&ids, error)) &&
+           sandbox_root_pivot(&tree, ret_view, error);
+}
 
 static bool change_root(const SandboxConfig *config, SandboxView *ret_view,
                         GError **error)
 {
-    switch (config->mode) {
-    case SANDBOX_NAMESPACE:
-        return sandbox_unshare(error) &&
-               sandbox_root_pivot(config->shared_dir, ret_view, error);
-    case SANDBOX_CHROOT:
-        return sandbox_root_chroot(config->shared_dir, ret_view, error);
-    case SANDBOX_NONE:
-        return sandbox_root_none(config->shared_dir, ret_view, error);
+    if (config->mode == SANDBOX_NAMESPACE) {
+        return in_namespaces(config, ret_view, error);
     }
-    g_assert_not_reached();
+    if (is_root() && !become_plain_root(error)) {
+        return false;
+    }
+    return config->mode == SANDBOX_CHROOT
+               ? sandbox_root_chroot(config->shared_dir, ret_view, error)
+               : sandbox_root_none(config->shared_dir, ret_view, error);
 }
 
 /* ---- 6. privileges ----------------------------------------------------------------- */
 
 static bool drop_privileges(const SandboxConfig *config, GError **error)
 {
-    if (geteuid() == 0 && !sandbox_drop_caps(config->modcaps, error)) {
+    /* In the end an ordinary user may be root as well: of a user namespace. There the id
+     * may be another and the capabilities are all the same. */
+    if ((is_root() || config->mode == SANDBOX_NAMESPACE) &&
+        !sandbox_drop_caps(config->modcaps, error)) {
         return false;
     }
     if (!sandbox_no_new_privs(error)) {
@@ -185,13 +226,10 @@ bool sandbox_enter(const SandboxConfig *config, SandboxView *ret_view, GError **
 {
     SandboxView view = {.root_fd = -1, .procfd = -1};
 
-    if (!check_user(config->mode, error) || !check_one_thread(error) ||
+    if (!check_user(config, error) || !check_one_thread(error) ||
         !sandbox_check_modcaps(config->modcaps, error) ||
         !check_share(config->shared_dir, error) ||
         !sandbox_limit_files(config->rlimit_nofile, &view.descriptors, error)) {
-        return false;
-    }
-    if (geteuid() == 0 && !become_plain_root(error)) {
         return false;
     }
     g_auto(AutoFd) root_fd = -1;
