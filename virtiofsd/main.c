@@ -42,12 +42,19 @@ static uint32_t guest_descriptors(const Options *options, uint64_t limit)
     return (uint32_t)MIN(limit - ours, (uint64_t)INT32_MAX);
 }
 
+static void keep_folder(void *socket)
+{
+    socket_keep_folder(socket);
+}
+
 /* Everything between the sandbox's two doors. */
 static Server *start(Options *options, Socket *socket, PtFs **ret_fs,
                      Session **ret_session, GError **error)
 {
     SandboxView view;
 
+    options->sandbox.last_paths = keep_folder;
+    options->sandbox.last_paths_data = socket;
     if (!sandbox_enter(&options->sandbox, &view, error)) {
         return NULL;
     }

@@ -278,17 +278,33 @@ bool options_set_sandbox(OptionsParse *parse, const OptionsRow *row, const char 
     return true;
 }
 
+/* Somebody else knows what is wrong, and may quote the value. */
+static bool fail_as(const OptionsParse *parse, const char *value, const GError *wrong,
+                    GError **error)
+{
+    char why[256];
+
+    (void)log_escape(why, sizeof(why), wrong->message, strlen(wrong->message));
+    return options_fail(parse, value, error, "%s", why);
+}
+
 bool options_set_modcaps(OptionsParse *parse, const OptionsRow *row, const char *value,
                          GError **error)
 {
     g_autoptr(GError) wrong = NULL;
-    char why[256];
 
-    if (!sandbox_check_modcaps(value, &wrong)) {
-        (void)log_escape(why, sizeof(why), wrong->message, strlen(wrong->message));
-        return options_fail(parse, value, error, "%s", why);
-    }
-    return options_set_text(parse, row, value, error);
+    return sandbox_check_modcaps(value, &wrong)
+               ? options_set_text(parse, row, value, error)
+               : fail_as(parse, value, wrong, error);
+}
+
+bool options_set_id_map(OptionsParse *parse, const OptionsRow *row, const char *value,
+                        GError **error)
+{
+    SandboxIdMap *map = (SandboxIdMap *)(void *)((char *)parse->options + row->offset);
+    g_autoptr(GError) wrong = NULL;
+
+    return sandbox_id_map_add(map, value, &wrong) || fail_as(parse, value, wrong, error);
 }
 
 bool options_set_tag(OptionsParse *parse, const OptionsRow *row, const char *value,

@@ -124,6 +124,7 @@ bool options_set_action(OptionsParse *, const OptionsRow *, const char *, GError
 bool options_set_debug(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_flag(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_foreground(OptionsParse *, const OptionsRow *, const char *, GError **);
+bool options_set_id_map(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_later(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_legacy(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_limit(OptionsParse *, const OptionsRow *, const char *, GError **);

@@ -234,6 +234,15 @@ static bool check_socket(OptionsParse *parse, GError **error)
     return true;
 }
 
+static bool check_maps(Options *options, GError **error)
+{
+    SandboxConfig *config = &options->sandbox;
+
+    config->uid_map = options->uid_map.n > 0 ? &options->uid_map : NULL;
+    config->gid_map = options->gid_map.n > 0 ? &options->gid_map : NULL;
+    return sandbox_check_maps(config, error);
+}
+
 static void choose(uint64_t *value, uint64_t otherwise)
 {
     if (*value == BY_CACHE) {
@@ -267,7 +276,7 @@ static bool finish(OptionsParse *parse, GError **error)
     if (options->sandbox.shared_dir == NULL) {
         return fail_whole(error, "no directory to share: give --shared-dir=DIR");
     }
-    if (!check_socket(parse, error)) {
+    if (!check_socket(parse, error) || !check_maps(options, error)) {
         return false;
     }
     settle(options);

@@ -37,6 +37,8 @@ typedef struct Options {
     unsigned int thread_pool_size; /* request workers beyond the first */
     unsigned int n_request_queues;
     unsigned int poll_us;
+    SandboxIdMap uid_map; /* empty without --uid-map */
+    SandboxIdMap gid_map;
     GPtrArray *warnings; /* lines to log once the log is open (deprecated spellings) */
     GPtrArray *strings;  /* owns what the borrowed pointers above point to */
 } Options;

@@ -9,9 +9,11 @@
  * Both files are to be removed at exit, when the folder cannot be reached by name any
  * more. A plain descriptor of the folder would be a way out of the sandbox; the
  * descriptor kept is a clone of the mount (open_tree(2)), whose ".." ends at the folder
- * itself. A process that may not clone mounts keeps no descriptor and goes by the
- * absolute path. Either way a file is removed only if it is, by device and inode number,
- * the one made here: after a chroot the path may lead to a file of the share.
+ * itself. An ordinary user may clone mounts only once he has namespaces of his own
+ * (socket_keep_folder()), and not those that have others mounted in them. Without the
+ * descriptor the process goes by the absolute path. Either way a file is removed only if
+ * it is, by device and inode number, the one made here: after a chroot the path may lead
+ * to a file of the share.
  */
 #include "virtiofsd/socket.h"
 
@@ -392,6 +394,28 @@ Socket *socket_open(const SocketConfig *config, GError **error)
     bool made = config->path != NULL ? make_socket(self, config, error)
                                      : adopt_socket(self, config->fd, error);
     return made ? g_steal_pointer(&self) : NULL;
+}
+
+/* From an absolute path to the name in the folder. */
+static void shorten(OwnFile *file)
+{
+    char *path = file->name;
+
+    file->name = path != NULL ? g_path_get_basename(path) : NULL;
+    g_free(path);
+}
+
+void socket_keep_folder(Socket *socket)
+{
+    if (socket->folder >= 0 || socket->socket_file.name == NULL) {
+        return;
+    }
+    g_autofree char *folder = g_path_get_dirname(socket->socket_file.name);
+    socket->folder = clone_folder(folder);
+    if (socket->folder >= 0) {
+        shorten(&socket->socket_file);
+        shorten(&socket->pid_file);
+    }
 }
 
 int socket_fd(const Socket *socket)

@@ -28,6 +28,11 @@ typedef struct Socket Socket;
  */
 Socket *socket_open(const SocketConfig *config, GError **error);
 
+/** socket_keep_folder() - what socket_open() could not, for an ordinary user: keep the
+ * folder so that socket_close() finds it. Context: paths still lead to the host's files.
+ */
+void socket_keep_folder(Socket *socket);
+
 /** socket_fd() - Return: the listening descriptor, non-blocking and close-on-exec. */
 int socket_fd(const Socket *socket);
 

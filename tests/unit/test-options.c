@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/unit/child.h"
 #include "virtiofsd/options-table.h"
 #include "virtiofsd/options.h"
 
@@ -606,6 +607,39 @@ static void test_print(void)
     g_assert_nonnull(strstr(list, "\n-o source=DIR\n"));
 }
 
+static void maps_of_a_user(const void *data)
+{
+    if (geteuid() == 0) {
+        g_assert_cmpint(setresuid(1000, 1000, 1000), ==, 0);
+    }
+    g_autoptr(Options) none = parse(SERVE "--readonly");
+    g_assert_null(none->sandbox.uid_map);
+    g_assert_null(none->sandbox.gid_map);
+    g_autoptr(Options) some = parse(SERVE "--uid-map :0:1000:1: --gid-map=/5/6/7/"
+                                          " --uid-map=:1:100000:65536:");
+    g_assert_cmpuint(some->sandbox.uid_map->n, ==, 2);
+    g_assert_cmpuint(some->sandbox.uid_map->ranges[1].outside, ==, 100000);
+    g_assert_cmpuint(some->sandbox.gid_map->n, ==, 1);
+    g_assert_cmpuint(some->sandbox.gid_map->ranges[0].count, ==, 7);
+    assert_refused(SERVE "--sandbox=none --uid-map=:0:1000:1:",
+                   "--uid-map and --gid-map need --sandbox=namespace");
+    assert_refused(SERVE "--gid-map=:0:1000:1: --sandbox=chroot",
+                   "--uid-map and --gid-map need --sandbox=namespace");
+}
+
+static void test_maps(void)
+{
+    child_passes(maps_of_a_user, NULL);
+    assert_refused(SERVE "--uid-map=:0:1:", "--uid-map=:0:1:: must be three numbers");
+    assert_refused(SERVE "--gid-map=:0:1:0:", "--gid-map=:0:1:0:: the count");
+    assert_refused(SERVE "--uid-map", "--uid-map: needs a value: --uid-map=MAP");
+    assert_refused(SERVE "--uid-map=:0:0:5: --uid-map=:4:9:1:",
+                   "--uid-map=:4:9:1:: overlaps :0:0:5: inside");
+    if (geteuid() == 0) {
+        assert_refused(SERVE "--uid-map=:0:1000:1:", "for ordinary users");
+    }
+}
+
 /* No two rows of one name or letter; every row has what its kind needs. */
 static void test_table(void)
 {
@@ -642,6 +676,7 @@ int main(int argc, char **argv)
     g_test_add_func("/options/sockets", test_sockets);
     g_test_add_func("/options/wrong", test_wrong);
     g_test_add_func("/options/later", test_later);
+    g_test_add_func("/options/maps", test_maps);
     g_test_add_func("/options/legacy", test_legacy);
     g_test_add_func("/options/legacy-wrong", test_legacy_wrong);
     g_test_add_func("/options/warnings", test_warnings);
