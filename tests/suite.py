@@ -5,6 +5,7 @@ Started by tests/run. Nothing is written below the source tree.
 """
 
 import argparse
+import concurrent.futures
 import glob
 import hashlib
 import json
@@ -42,7 +43,15 @@ VARIANTS = {
         'options': ['-Db_sanitize=thread', '-Db_lundef=false'],
         'env': {'TSAN_OPTIONS': 'second_deadlock_stack=1:log_path={log}/tsan'},
     },
+    'fuzz': {
+        'cc': 'clang',
+        'options': ['-Dfuzzing=true', '-Db_sanitize=address,undefined',
+                    '-Db_lundef=false', '-Dman=disabled'],
+    },
 }
+
+# How long each fuzz target runs.
+FUZZ_SECONDS = {'quick': 20, 'soak': 3600}
 
 RESULTS = ('passed', 'failed', 'skipped')
 
@@ -195,6 +204,43 @@ def sanitizer_reports(log, tally):
             tally.add('failed', os.path.basename(path), found.group() if found else '')
 
 
+def fuzz_command(directory, target, work, seconds):
+    corpus = os.path.join(TOP, 'tests', 'fuzz', 'corpus', target)
+    fresh = os.path.join(work, target)
+    os.mkdir(fresh)
+    seeds = [path for path in (corpus, os.path.join(work, 'seeds', target))
+             if os.path.isdir(path)]
+    return [os.path.join(directory, 'tests', 'fuzz', f'fuzz-{target}'), '-max_len=16384',
+            f'-max_total_time={seconds}', '-timeout=20', '-print_final_stats=1',
+            f'-artifact_prefix={work}/found-{target}-', fresh, *seeds]
+
+
+def fuzz(options, directory, tally):
+    """A run of each target, two at a time; what was learnt is forgotten, what was found
+    is shown.
+    """
+    names = sorted(os.path.basename(path)[len('fuzz-'):-len('.c')] for path in
+                   glob.glob(os.path.join(TOP, 'tests', 'fuzz', 'fuzz-*.c')))
+    shm = '/dev/shm' if os.path.isdir('/dev/shm') else None
+    with tempfile.TemporaryDirectory(prefix='vfs-fuzz-', dir=shm) as work:
+        run([os.path.join(TOP, 'tests', 'fuzz', 'seeds.py'), os.path.join(work, 'seeds')])
+
+        def one(target):
+            command = fuzz_command(directory, target, work, FUZZ_SECONDS[options.tier])
+            return subprocess.run(command, check=False, env=dict(os.environ, TMPDIR=work),
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  encoding='utf-8', errors='replace')
+
+        with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
+            for target, done in zip(names, pool.map(one, names)):
+                lines = done.stdout.splitlines()
+                print('\n'.join([f'--- fuzz-{target}', *lines[-12:]]))
+                tally.add('failed' if done.returncode else 'passed', f'fuzz-{target}')
+                for path in glob.glob(os.path.join(work, f'found-{target}-*')):
+                    with open(path, 'rb') as file:
+                        print(f'{os.path.basename(path)}: {file.read(4096).hex()}')
+
+
 def in_folder(env, log):
     return {name: value.format(log=log) for name, value in env.items()}
 
@@ -227,7 +273,11 @@ def main():
             env['VIRTIOFSD_SANITIZER'] = options.variant
             # GLib's own allocator hands memory on behind a sanitizer's back.
             env['G_SLICE'] = 'always-malloc'
-        if build(directory, variant, tally) and not options.build_only:
+        if not build(directory, variant, tally) or options.build_only:
+            pass
+        elif options.variant == 'fuzz':
+            fuzz(options, directory, tally)
+        else:
             # The source does not change with the sanitizer.
             more = ['--no-suite', 'style'] if 'env' in variant else []
             meson_tests(directory, env, tally, more)
