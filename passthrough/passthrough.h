@@ -23,6 +23,8 @@
  * or -EBADF (handle, or a handle of another node).
  */
 
+struct fsxattr;
+
 /* ---- life cycle ------------------------------------------------------------------- */
 
 /**
@@ -145,6 +147,11 @@ int pt_lseek(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset, uint32
              uint64_t *ret_offset);
 /** pt_copy() - copy on the host. Return: bytes copied, of a long copy the first part. */
 ssize_t pt_copy(PtFs *fs, const PtCopy *copy);
+/** pt_flags() - get or set the FS_*_FL of chattr(1); EOPNOTSUPP or ENOTTY where the file
+ * system has none. */
+int pt_flags(PtFs *fs, const PtFlagsOf *of, bool set, uint32_t *flags);
+/** pt_xflags() - the same with what FS_IOC_FSGETXATTR knows besides. */
+int pt_xflags(PtFs *fs, const PtFlagsOf *of, bool set, struct fsxattr *attr);
 /** pt_syncfs() - sync the file system that holds @nodeid. */
 int pt_syncfs(PtFs *fs, uint64_t nodeid);
 

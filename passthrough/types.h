@@ -182,6 +182,13 @@ typedef struct PtCopy {
     bool kill_suidgid; /* drop set-id bits and capabilities of the copy's target */
 } PtCopy;
 
+/** struct PtFlagsOf - whose flags are asked for or set. */
+typedef struct PtFlagsOf {
+    uint64_t nodeid;
+    uint64_t handle;
+    bool is_directory; /* of which kind the handle has to be */
+} PtFlagsOf;
+
 /** struct PtDirent - one name in a directory; @name is NUL-terminated, valid until the
  * next. */
 typedef struct PtDirent {

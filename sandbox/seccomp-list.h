@@ -3,6 +3,7 @@
 #define SANDBOX_SECCOMP_LIST_H
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -53,6 +54,10 @@ static const SeccompRow seccomp_list[] = {
     ALLOW(fsync, "passthrough: FSYNC, FSYNCDIR"),
     ALLOW(fdatasync, "passthrough: FSYNC"),
     ALLOW_IS(copy_file_range, 5, 0, "passthrough: COPY_FILE_RANGE"),
+    ALLOW_IS(ioctl, 1, FS_IOC_GETFLAGS, "passthrough: IOCTL"),
+    ALLOW_IS(ioctl, 1, FS_IOC_SETFLAGS, "passthrough: IOCTL"),
+    ALLOW_IS(ioctl, 1, FS_IOC_FSGETXATTR, "passthrough: IOCTL"),
+    ALLOW_IS(ioctl, 1, FS_IOC_FSSETXATTR, "passthrough: IOCTL"),
     ALLOW(syncfs, "passthrough: SYNCFS"),
     ALLOW(fallocate, "passthrough: FALLOCATE"),
     ALLOW(lseek, "passthrough: LSEEK, READDIR"),

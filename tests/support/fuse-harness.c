@@ -6,6 +6,7 @@
  */
 #include "tests/support/fuse-harness.h"
 
+#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -161,6 +162,11 @@ static void add_opcode_of_file(Message *message, uint32_t opcode)
         ADD(message, fuse_copy_file_range_in, .fh_in = HANDLE_OF(A_FILE),
             .nodeid_out = A_FILE + 1, .fh_out = HANDLE_OF(A_FILE + 1), .len = 4096);
         break;
+    case FUSE_IOCTL:
+        ADD(message, fuse_ioctl_in, .fh = HANDLE_OF(A_FILE), .cmd = FS_IOC_SETFLAGS,
+            .in_size = 4);
+        message_add(message, "\0\1\0\0", 4);
+        break;
     case STATX:
         /* No handle; what statx(1) asks for. */
         message_add(message, (uint32_t[6]){[5] = 0xfff}, 24);
@@ -221,9 +227,9 @@ static const struct {
     {FUSE_LISTXATTR, 8, NULL},     {FUSE_REMOVEXATTR, 0, "user.x"},
     {FUSE_GETLK, 48, NULL},        {FUSE_SETLK, 48, NULL},
     {FUSE_SETLKW, 48, NULL},       {FUSE_ACCESS, 8, NULL},
-    {FUSE_BMAP, 16, NULL},         {FUSE_IOCTL, 32, NULL},
-    {FUSE_POLL, 24, NULL},         {FUSE_NOTIFY_REPLY, 40, NULL},
-    {FUSE_SETUPMAPPING, 40, NULL}, {FUSE_REMOVEMAPPING, 4, NULL},
+    {FUSE_BMAP, 16, NULL},         {FUSE_POLL, 24, NULL},
+    {FUSE_NOTIFY_REPLY, 40, NULL}, {FUSE_SETUPMAPPING, 40, NULL},
+    {FUSE_REMOVEMAPPING, 4, NULL},
 };
 
 static bool add_opcode_of_later(Message *message, uint32_t opcode)
@@ -272,6 +278,7 @@ bool message_honest(Message *message, uint32_t opcode)
     case FUSE_COPY_FILE_RANGE:
     case COPY_FILE_RANGE_64:
     case STATX:
+    case FUSE_IOCTL:
         add_opcode_of_file(message, opcode);
         return true;
     case FUSE_FORGET:

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -623,6 +624,38 @@ ssize_t pt_copy(PtFs *fs, const PtCopy *copy)
         result = check_handle(copy->to_nodeid, copy->to_handle);
     }
     return result < 0 ? result : (ssize_t)MIN(copy->length, NULL_FS_COPY_MOST);
+}
+
+static int on_flags(PtFs *fs, const char *function, const PtFlagsOf *of, bool set)
+{
+    return on_handle(fs, &(NullFsCall){.function = function,
+                                       .nodeid = of->nodeid,
+                                       .handle = of->handle,
+                                       .other = of->is_directory,
+                                       .flag = set});
+}
+
+int pt_flags(PtFs *fs, const PtFlagsOf *of, bool set, uint32_t *flags)
+{
+    int result = on_flags(fs, __func__, of, set);
+
+    if (set && fs->records) {
+        fs->last.flags = *flags;
+    }
+    *flags = set ? 0 : NULL_FS_FLAGS;
+    return result;
+}
+
+int pt_xflags(PtFs *fs, const PtFlagsOf *of, bool set, struct fsxattr *attr)
+{
+    int result = on_flags(fs, __func__, of, set);
+
+    if (set && fs->records) {
+        fs->last.flags = attr->fsx_xflags;
+        fs->last.bytes = attr->fsx_projid;
+    }
+    memset(attr, set ? 0 : NULL_FS_BYTE, sizeof(*attr));
+    return result;
 }
 
 int pt_syncfs(PtFs *fs, uint64_t nodeid)

@@ -24,6 +24,8 @@
 #define NULL_FS_FILE_SIZE UINT64_C(0x200000)
 /** No copy is longer. */
 #define NULL_FS_COPY_MOST UINT64_C(0x7ffff000)
+/** chattr(1) flags of every file. */
+#define NULL_FS_FLAGS 0x80100u
 /** What every byte of a file is. */
 #define NULL_FS_BYTE 0xa5
 /** Extended attributes: all names are there but those that begin so. Their values are as

@@ -175,6 +175,142 @@ static void test_copy_refused(Fixture *fixture, gconstpointer config)
     }
 }
 
+/* ---- IOCTL ------------------------------------------------------------------------ */
+
+#define GETFLAGS 0x80086601u
+#define SETFLAGS 0x40086602u
+#define GETFLAGS32 0x80046601u
+#define SETFLAGS32 0x40046602u
+#define GETXATTR 0x801c581fu
+#define SETXATTR 0x401c5820u
+
+static int call_ioctl(Fixture *fixture, const struct fuse_ioctl_in *in, size_t supplied)
+{
+    static const unsigned char argument[64] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13};
+
+    begin(fixture, FUSE_IOCTL, FILE_NODE);
+    message_add(&fixture->message, in, sizeof(*in));
+    message_add(&fixture->message, argument, supplied);
+    return call(fixture);
+}
+
+static void test_ioctl_get(Fixture *fixture, gconstpointer config)
+{
+    static const uint32_t numbers[] = {GETFLAGS, GETFLAGS32};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++) {
+        struct fuse_ioctl_in in = {.fh = FILE_HANDLE, .cmd = numbers[i], .out_size = 4};
+        /* A guest before 5.8 has room for a long. */
+        for (; in.out_size <= 8; in.out_size += 4) {
+            g_assert_cmpint(call_ioctl(fixture, &in, 0), ==, 0);
+            g_assert_cmpstr(fixture->last->function, ==, "pt_flags");
+            g_assert_cmpuint(fixture->last->nodeid, ==, FILE_NODE);
+            g_assert_cmpuint(fixture->last->other, ==, 0);
+            g_assert_false(fixture->last->flag);
+            g_assert_cmpuint(harness_body_size(fixture->harness), ==, 20);
+            const uint32_t *out = harness_body(fixture->harness);
+            const uint32_t want[] = {0, 0, 0, 0, NULL_FS_FLAGS};
+            g_assert_cmpint(memcmp(out, want, sizeof(want)), ==, 0);
+        }
+    }
+    const struct fuse_ioctl_in in = {
+        .fh = FILE_HANDLE, .cmd = GETXATTR, .flags = FUSE_IOCTL_DIR, .out_size = 28};
+    g_assert_cmpint(call_ioctl(fixture, &in, 0), ==, 0);
+    g_assert_cmpstr(fixture->last->function, ==, "pt_xflags");
+    g_assert_cmpuint(fixture->last->other, ==, 1);
+    g_assert_cmpuint(harness_body_size(fixture->harness), ==, 44);
+    const unsigned char *body = harness_body(fixture->harness);
+    g_assert_cmphex(body[16], ==, NULL_FS_BYTE);
+    g_assert_cmphex(body[43], ==, NULL_FS_BYTE);
+}
+
+static void test_ioctl_set(Fixture *fixture, gconstpointer config)
+{
+    static const uint32_t numbers[] = {SETFLAGS, SETFLAGS32};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++) {
+        struct fuse_ioctl_in in = {.fh = FILE_HANDLE, .cmd = numbers[i], .in_size = 4};
+        for (; in.in_size <= 8; in.in_size += 4) {
+            g_assert_cmpint(call_ioctl(fixture, &in, in.in_size), ==, 0);
+            g_assert_cmpstr(fixture->last->function, ==, "pt_flags");
+            g_assert_true(fixture->last->flag);
+            g_assert_cmphex(fixture->last->flags, ==, 0x04030201);
+            g_assert_cmpuint(harness_body_size(fixture->harness), ==, 16);
+        }
+    }
+    const struct fuse_ioctl_in in = {.fh = FILE_HANDLE, .cmd = SETXATTR, .in_size = 28};
+    g_assert_cmpint(call_ioctl(fixture, &in, 28), ==, 0);
+    g_assert_cmpstr(fixture->last->function, ==, "pt_xflags");
+    g_assert_cmphex(fixture->last->flags, ==, 0x04030201);
+    g_assert_cmphex(fixture->last->bytes, ==, 0x0000000d);
+}
+
+static void test_ioctl_refused(Fixture *fixture, gconstpointer config)
+{
+    /* FIONREAD, FICLONE, FIFREEZE, FS_IOC_ENABLE_VERITY, LOOP_SET_FD, EXT4's resize; and
+     * ours with another size, direction, type. */
+    static const uint32_t others[] = {
+        0x541b,     0x40049409, 0xc0045877, 0x40806685, 0x4c00, 0x40086610, 0x80086602,
+        0x40086601, 0x80016601, 0x801b581f, 0x401c581f, 0,      UINT32_MAX};
+    static const struct {
+        struct fuse_ioctl_in in;
+        size_t supplied;
+    } cases[] = {
+        {{.cmd = SETFLAGS, .in_size = 4}, 3},
+        {{.cmd = SETFLAGS, .in_size = 4}, 5},
+        {{.cmd = SETFLAGS, .in_size = 3}, 3},
+        {{.cmd = SETFLAGS}, 0},
+        {{.cmd = SETXATTR, .in_size = 27}, 27},
+        {{.cmd = SETFLAGS, .in_size = UINT32_MAX}, 4},
+        {{.cmd = GETFLAGS, .out_size = 3}, 0},
+        {{.cmd = GETFLAGS}, 0},
+        {{.cmd = GETXATTR, .out_size = 27}, 0},
+        {{.cmd = GETFLAGS, .out_size = 4}, 4},
+        {{.cmd = GETFLAGS, .out_size = 4, .flags = FUSE_IOCTL_UNRESTRICTED}, 0},
+        {{.cmd = GETFLAGS, .out_size = 4, .flags = FUSE_IOCTL_RETRY}, 0},
+        {{.cmd = GETFLAGS, .out_size = 4, .flags = 0x80000000}, 0},
+    };
+    NullFsStats before, after;
+
+    null_fs_stats(fixture->harness->fs, &before);
+    for (size_t i = 0; i < G_N_ELEMENTS(others); i++) {
+        const struct fuse_ioctl_in in = {
+            .fh = FILE_HANDLE, .cmd = others[i], .in_size = 8, .out_size = 64};
+        g_assert_cmpint(call_ioctl(fixture, &in, 8), ==, -ENOTTY);
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct fuse_ioctl_in in = cases[i].in;
+        in.fh = FILE_HANDLE;
+        g_assert_cmpint(call_ioctl(fixture, &in, cases[i].supplied), ==, -EINVAL);
+    }
+    /* There is less room than the guest says. */
+    const struct fuse_ioctl_in in = {.fh = FILE_HANDLE, .cmd = GETFLAGS, .out_size = 4};
+    begin(fixture, FUSE_IOCTL, FILE_NODE);
+    message_add(&fixture->message, &in, sizeof(in));
+    for (size_t room = 16; room < 36; room++) {
+        g_assert_cmpint(harness_run(fixture->harness, &fixture->message, room, true), ==,
+                        -EINVAL);
+    }
+    null_fs_stats(fixture->harness->fs, &after);
+    g_assert_cmpuint(after.calls, ==, before.calls);
+    g_assert_cmpint(harness_run(fixture->harness, &fixture->message, 36, true), ==, 0);
+}
+
+static const SessionConfig readonly_config = {.readonly = true};
+
+static void test_ioctl_readonly(Fixture *fixture, gconstpointer config)
+{
+    static const uint32_t sets[] = {SETFLAGS, SETFLAGS32, SETXATTR};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(sets); i++) {
+        const struct fuse_ioctl_in in = {
+            .fh = FILE_HANDLE, .cmd = sets[i], .in_size = 28};
+        g_assert_cmpint(call_ioctl(fixture, &in, 28), ==, -EROFS);
+    }
+    const struct fuse_ioctl_in in = {.fh = FILE_HANDLE, .cmd = GETFLAGS, .out_size = 4};
+    g_assert_cmpint(call_ioctl(fixture, &in, 0), ==, 0);
+}
+
 #define TEST(name, config, function)                                                     \
     g_test_add("/op/" name, Fixture, config, setup, function, teardown)
 
@@ -185,5 +321,9 @@ int main(int argc, char **argv)
     TEST("statx", NULL, test_statx);
     TEST("copy", NULL, test_copy);
     TEST("copy-refused", NULL, test_copy_refused);
+    TEST("ioctl-get", NULL, test_ioctl_get);
+    TEST("ioctl-set", NULL, test_ioctl_set);
+    TEST("ioctl-refused", NULL, test_ioctl_refused);
+    TEST("ioctl-readonly", &readonly_config, test_ioctl_readonly);
     return g_test_run();
 }

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -147,6 +148,13 @@ static void try_descriptors(int socket_fd)
     g_assert_true(IS_REFUSED(SYS_fcntl, 0, F_SETLEASE, F_RDLCK));
     g_assert_true(IS_REFUSED(SYS_fcntl, 0, F_GETFL | 1L << 32, 0));
     g_assert_false(IS_REFUSED(SYS_fcntl, 0, F_GETFL));
+    g_assert_true(IS_REFUSED(SYS_ioctl, 0, FIONREAD, NULL));
+    g_assert_true(IS_REFUSED(SYS_ioctl, 0, FICLONE, 0));
+    g_assert_true(IS_REFUSED(SYS_ioctl, 0, FS_IOC_GETFLAGS | 1L << 32, NULL));
+    g_assert_false(IS_REFUSED(SYS_ioctl, -1, FS_IOC_GETFLAGS, NULL));
+    g_assert_false(IS_REFUSED(SYS_ioctl, -1, FS_IOC_FSSETXATTR, NULL));
+    g_assert_true(IS_REFUSED(SYS_copy_file_range, -1, NULL, -1, NULL, 0L, 1));
+    g_assert_false(IS_REFUSED(SYS_copy_file_range, -1, NULL, -1, NULL, 0L, 0));
     g_assert_true(IS_REFUSED(SYS_sendto, socket_fd, "x", 1L, 0, address, 2));
     g_assert_false(IS_REFUSED(SYS_sendto, socket_fd, "x", 1L, MSG_DONTWAIT, NULL, 0));
     g_assert_true(IS_REFUSED(SYS_writev, socket_fd, &vector, 1));

@@ -77,7 +77,7 @@ static const Op ops[ABI_OPCODES] = {
     [FUSE_BMAP]          = {"BMAP", NULL, sizeof(struct fuse_bmap_in),
                             sizeof(struct fuse_bmap_out), OP_TAIL_NONE, 0},
     [FUSE_DESTROY]       = {"DESTROY", op_destroy, 0, 0, OP_TAIL_NONE, OP_ALONE},
-    [FUSE_IOCTL]         = {"IOCTL", NULL, sizeof(struct fuse_ioctl_in),
+    [FUSE_IOCTL]         = {"IOCTL", op_ioctl, IN(ioctl),
                             sizeof(struct fuse_ioctl_out), OP_TAIL_BYTES, 0},
     [FUSE_POLL]          = {"POLL", NULL, sizeof(struct fuse_poll_in),
                             sizeof(struct fuse_poll_out), OP_TAIL_NONE, 0},

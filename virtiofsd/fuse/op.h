@@ -51,6 +51,7 @@ typedef union OpIn {
     struct fuse_getxattr_in getxattr;
     struct fuse_copy_file_range_in copy_file_range;
     struct abi_statx_in statx;
+    struct fuse_ioctl_in ioctl;
     struct fuse_init_in init;
 } OpIn;
 
@@ -134,6 +135,7 @@ int op_fallocate(Request *request);
 int op_lseek(Request *request);
 int op_copy_file_range(Request *request);
 int op_copy_file_range_64(Request *request);
+int op_ioctl(Request *request);
 int op_syncfs(Request *request);
 int op_interrupt(Request *request);
 
