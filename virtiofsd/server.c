@@ -76,6 +76,12 @@ static void queue_stop(void *opaque, unsigned int queue)
     log_debug("queue %u stopped", queue);
 }
 
+static void queue_settle(void *opaque, unsigned int queue)
+{
+    (void)opaque;
+    (void)queue;
+}
+
 static void queue_wake(void *opaque, unsigned int queue)
 {
     Server *server = opaque;
@@ -125,6 +131,7 @@ Server *server_new(const ServerConfig *config, GError **error)
         .handler = {.opaque = server,
                     .start = queue_start,
                     .stop = queue_stop,
+                    .settle = queue_settle,
                     .wake = queue_wake,
                     .reset = device_reset},
     };

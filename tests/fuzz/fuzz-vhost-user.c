@@ -69,7 +69,7 @@ static Bench *bench_new(void)
         .n_queues = N_QUEUES,
         .tag = "fuzzed",
         .interrupt_fd = interrupt_fd,
-        .handler = {bench, on_start, on_queue, on_queue, on_reset},
+        .handler = {bench, on_start, on_queue, on_queue, on_queue, on_reset},
     };
     g_autoptr(GError) error = NULL;
     bench->device = vu_device_new(&config, &error);

@@ -24,6 +24,8 @@ typedef struct Vmm {
     int interrupt_fd;
     GString *calls;         /* "start1 wake1 stop1 " */
     int kick_fds[N_QUEUES]; /* as last given to start */
+    unsigned int n_settled[N_QUEUES];
+    VuChain *settles; /* not NULL: answer the chain parked on queue 1 at 0 with it */
     unsigned int fds_before;
 } Vmm;
 
@@ -48,6 +50,20 @@ static inline void on_stop(void *opaque, unsigned int queue)
     /* still open, so that it can be removed from an epoll */
     g_assert_true(v->kick_fds[queue] == -1 || is_open(v->kick_fds[queue]));
     g_string_append_printf(v->calls, "stop%u ", queue);
+}
+
+static inline void on_settle(void *opaque, unsigned int queue)
+{
+    Vmm *v = opaque;
+    VuRing *ring = vu_device_ring(v->device, queue);
+
+    g_assert_false(vu_ring_is_started(ring));
+    v->n_settled[queue]++;
+    if (v->settles != NULL && queue == 1) {
+        g_assert_true(vu_ring_unpark(ring, 0, v->settles));
+        vu_ring_push(ring, v->settles, 1);
+        v->settles = NULL;
+    }
 }
 
 static inline void on_wake(void *opaque, unsigned int queue)
@@ -95,7 +111,7 @@ static inline void vmm_init(Vmm *v, const char *tag)
         .n_queues = N_QUEUES,
         .tag = tag,
         .interrupt_fd = v->interrupt_fd,
-        .handler = {v, on_start, on_stop, on_wake, on_reset},
+        .handler = {v, on_start, on_stop, on_settle, on_wake, on_reset},
     };
     g_autoptr(GError) error = NULL;
     v->device = vu_device_new(&config, &error);

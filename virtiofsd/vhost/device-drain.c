@@ -13,13 +13,15 @@
 #include "virtiofsd/log.h"
 #include "virtiofsd/vhost/device-internal.h"
 
-static bool is_idle(const VuDevice *device, unsigned int queue)
+typedef unsigned int (*CountRequests)(const VuRing *ring);
+
+static bool is_idle(const VuDevice *device, unsigned int queue, CountRequests count)
 {
     if (queue != VU_ALL_QUEUES) {
-        return vu_ring_in_flight(device->queues[queue].ring) == 0;
+        return count(device->queues[queue].ring) == 0;
     }
     for (unsigned int i = 0; i < device->n_queues; i++) {
-        if (vu_ring_in_flight(device->queues[i].ring) > 0) {
+        if (count(device->queues[i].ring) > 0) {
             return false;
         }
     }
@@ -36,7 +38,7 @@ static void empty_idle_fd(const VuDevice *device)
     (void)got; /* non-blocking: fails only when it is empty already */
 }
 
-int vu_device_drain(VuDevice *device, unsigned int queue)
+static int drain(VuDevice *device, unsigned int queue, CountRequests count)
 {
     struct pollfd fds[] = {
         {.fd = device->idle_fd, .events = POLLIN},
@@ -44,7 +46,7 @@ int vu_device_drain(VuDevice *device, unsigned int queue)
         {.fd = device->connection, .events = POLLRDHUP},
     };
 
-    while (!is_idle(device, queue)) {
+    while (!is_idle(device, queue, count)) {
         if (poll(fds, G_N_ELEMENTS(fds), -1) < 0) {
             if (errno == EINTR) {
                 continue;
@@ -61,6 +63,11 @@ int vu_device_drain(VuDevice *device, unsigned int queue)
     return 0;
 }
 
+int vu_device_drain(VuDevice *device, unsigned int queue)
+{
+    return drain(device, queue, vu_ring_in_flight);
+}
+
 static int64_t now_ms(void)
 {
     struct timespec now;
@@ -74,7 +81,7 @@ bool vu_device_drain_for(VuDevice *device, int timeout_ms)
     struct pollfd idle = {.fd = device->idle_fd, .events = POLLIN};
     int64_t deadline = now_ms() + timeout_ms;
 
-    while (!is_idle(device, VU_ALL_QUEUES)) {
+    while (!is_idle(device, VU_ALL_QUEUES, vu_ring_in_flight)) {
         int64_t left = timeout_ms < 0 ? -1 : deadline - now_ms();
         if (timeout_ms >= 0 && left <= 0) {
             return false;
@@ -92,7 +99,8 @@ int vu_device_pause(VuDevice *device)
     for (unsigned int i = 0; i < device->n_queues; i++) {
         vu_ring_pause(device->queues[i].ring);
     }
-    return vu_device_drain(device, VU_ALL_QUEUES);
+    /* What is parked uses no memory, and may stay so for hours. */
+    return drain(device, VU_ALL_QUEUES, vu_ring_running);
 }
 
 void vu_device_wake_started(VuDevice *device)
@@ -119,6 +127,7 @@ void vu_device_stop_queue(VuDevice *device, unsigned int queue)
     if (vu_ring_is_started(q->ring)) {
         vu_ring_stop(q->ring);
         device->handler.stop(device->handler.opaque, queue);
+        device->handler.settle(device->handler.opaque, queue);
     }
     autofd_clear(&q->kick_fd);
 }

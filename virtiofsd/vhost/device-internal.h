@@ -53,7 +53,8 @@ int vu_device_drain(VuDevice *device, unsigned int queue);
  * Return: whether all are idle. */
 bool vu_device_drain_for(VuDevice *device, int timeout_ms);
 
-/** vu_device_pause() - hold all rings back and drain. Return: 0 or -EINTR. */
+/** vu_device_pause() - hold all rings back, and wait for the requests that run: not for
+ * those that are parked. Return: 0 or -EINTR. */
 int vu_device_pause(VuDevice *device);
 
 /** vu_device_resume() - end it, and have the started ones looked at. */

@@ -27,7 +27,8 @@
  * kick message and is enabled, in whatever order they came.
  *
  * Quiescing. A row that takes memory away (IDLE) runs while all rings are paused and
- * drained. GET_VRING_BASE and RESET_DEVICE stop rings and drain them, then answer.
+ * drained of what runs; a request that is parked uses no memory and stays. GET_VRING_BASE
+ * and RESET_DEVICE stop rings and drain them of everything, then answer.
  */
 #include "virtiofsd/vhost/device.h"
 

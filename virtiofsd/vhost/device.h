@@ -29,6 +29,9 @@ typedef struct VuQueueHandler {
     void (*start)(void *opaque, unsigned int queue, int kick_fd);
     /* Forget the kick descriptor. Requests in flight may still be running. */
     void (*stop)(void *opaque, unsigned int queue);
+    /* It will not be started before its requests in flight have ended: answer those that
+     * are parked, and park none until start. */
+    void (*settle)(void *opaque, unsigned int queue);
     /* Look at the ring: it was enabled or resumed. Only between start and stop. */
     void (*wake)(void *opaque, unsigned int queue);
     /* RESET_DEVICE: all rings are stopped and idle; forget the guest's session. */

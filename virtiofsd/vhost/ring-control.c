@@ -300,3 +300,11 @@ unsigned int vu_ring_in_flight(const VuRing *ring)
 {
     return atomic_load(&ring->in_flight);
 }
+
+unsigned int vu_ring_running(const VuRing *ring)
+{
+    /* In this order, 0 is the truth while the ring is paused: then the first only grows
+     * and the second only falls. */
+    unsigned int n_parked = atomic_load(&ring->n_parked);
+    return atomic_load(&ring->in_flight) - n_parked;
+}

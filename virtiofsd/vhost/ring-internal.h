@@ -27,7 +27,8 @@ struct VuRing {
     /* Up under the lock, down without it; a ring that is held back has them go down
      * only. Each of the two is stored before the other is loaded (vu_ring_pop, stop). */
     _Atomic unsigned int in_flight;
-    _Atomic bool held; /* stopped or paused; written under the lock */
+    _Atomic unsigned int n_parked; /* of in_flight; up only, while paused */
+    _Atomic bool held;             /* stopped or paused; written under the lock */
 
     pthread_mutex_t lock;
 

@@ -26,6 +26,11 @@
  * that is held back writes idle_fd; both sides store before they load, sequentially
  * consistent, so one of them sees the other and no wake-up is lost.
  *
+ * Parking. A request that waits for something outside gives its VuChain and its reference
+ * on memory back and leaves only its head behind. It is in flight still, so a ring that
+ * is stopped waits for it; a ring that is paused does not, for memory may come and go
+ * meanwhile: its chain is walked again when it is answered, and not during a pause.
+ *
  * Kicks. With EVENT_IDX the guest kicks when its index passes avail_event; writing our
  * own index there arms it, and leaving it alone suppresses kicks. Without, a flag does.
  * Whoever arms looks at the index again afterwards, so a chain that came between is
@@ -276,13 +281,23 @@ static void interrupt(VuRing *ring, VuCall *call)
     }
 }
 
-static void end_flight(VuRing *ring)
+/* Whoever holds the ring back is to look at it again. */
+static void tell_held(VuRing *ring)
 {
-    if (atomic_fetch_sub(&ring->in_flight, 1) == 1 && atomic_load(&ring->held)) {
+    if (atomic_load(&ring->held)) {
         uint64_t one = 1;
         /* Ours and non-blocking; if it is full, a wake-up is certainly pending. */
         ssize_t written = write(ring->idle_fd, &one, sizeof(one));
         (void)written;
+    }
+}
+
+static void end_flight(VuRing *ring)
+{
+    unsigned int left = atomic_fetch_sub(&ring->in_flight, 1) - 1;
+
+    if (left <= atomic_load(&ring->n_parked)) {
+        tell_held(ring);
     }
 }
 
@@ -305,4 +320,55 @@ void vu_ring_push(VuRing *ring, VuChain *chain, uint32_t length)
     chain->n_in = 0;
     chain->n_out = 0;
     end_flight(ring);
+}
+
+/* ---- park -------------------------------------------------------------------------- */
+
+uint16_t vu_ring_park(VuRing *ring, VuChain *chain)
+{
+    vu_memory_unref(chain->memory);
+    chain->memory = NULL;
+    chain->n_in = 0;
+    chain->n_out = 0;
+    atomic_fetch_add(&ring->n_parked, 1);
+    tell_held(ring);
+    return chain->head;
+}
+
+/* Return: whether the chain may be taken up; then it holds memory. */
+static bool take_parked(VuRing *ring, VuChain *chain, VuRingView *view)
+{
+    if (ring->paused) {
+        return false;
+    }
+    atomic_fetch_sub(&ring->n_parked, 1);
+    chain->memory = vu_memory_ref(ring->memory);
+    *view = (VuRingView){.desc = ring->desc,
+                         .memory = ring->memory,
+                         .size = ring->size,
+                         .indirect = ring->indirect};
+    return true;
+}
+
+bool vu_ring_unpark(VuRing *ring, uint16_t head, VuChain *chain)
+{
+    VuRingView view;
+
+    pthread_mutex_lock(&ring->lock);
+    bool is_taken = take_parked(ring, chain, &view);
+    pthread_mutex_unlock(&ring->lock);
+    if (!is_taken) {
+        return false;
+    }
+    chain->head = head;
+    chain->n_in = 0;
+    chain->n_out = 0;
+    /* Without descriptors the ring's own memory is gone: nobody is there to answer. */
+    const char *wrong = view.desc != NULL ? vu_ring_walk(&view, chain) : "no ring";
+    if (wrong != NULL) {
+        log_debug("queue %u: malformed chain: %s", ring->index, wrong);
+        chain->n_in = 0;
+        chain->n_out = 0;
+    }
+    return true;
 }

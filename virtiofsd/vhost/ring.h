@@ -53,8 +53,8 @@ void vu_chain_free(VuChain *chain);
 /**
  * vu_ring_new() - a ring that is not set up. Return: it, or NULL when memory is short.
  * @index: for the log.
- * @idle_fd: eventfd, borrowed; written when the last request in flight ends on a ring
- * that vu_ring_stop() or vu_ring_pause() holds back.
+ * @idle_fd: eventfd, borrowed; written when the last request that runs or is in flight
+ * ends on a ring that vu_ring_stop() or vu_ring_pause() holds back.
  */
 VuRing *vu_ring_new(unsigned int index, int idle_fd);
 void vu_ring_free(VuRing *ring);
@@ -80,6 +80,15 @@ VuPopResult vu_ring_pop(VuRing *ring, VuChain *chain, bool others_wait);
  * Context: any worker. The chain's memory is not to be touched afterwards.
  */
 void vu_ring_push(VuRing *ring, VuChain *chain, uint32_t length);
+
+/** vu_ring_park() - put a chain aside whose request waits for something: it stays in
+ * flight, but runs no more; it holds no memory and no VuChain. Return: its head. */
+uint16_t vu_ring_park(VuRing *ring, VuChain *chain);
+
+/** vu_ring_unpark() - take a parked chain up again, to be pushed. Its descriptors are
+ * read anew; if they are malformed now, it has no segments. Return: false while the ring
+ * is paused; try again later. */
+bool vu_ring_unpark(VuRing *ring, uint16_t head, VuChain *chain);
 
 /* ---- control thread -------------------------------------------------------------------
  */
@@ -130,5 +139,7 @@ void vu_ring_resume(VuRing *ring);
 bool vu_ring_is_started(const VuRing *ring);
 /** vu_ring_in_flight() - Return: chains popped whose push has not yet ended. */
 unsigned int vu_ring_in_flight(const VuRing *ring);
+/** vu_ring_running() - Return: the same without those that are parked. */
+unsigned int vu_ring_running(const VuRing *ring);
 
 #endif
