@@ -340,6 +340,7 @@ def lose(guest, name):
 
 
 @pytest.mark.sandboxed
+@pytest.mark.unwatched('a worker of it leaves')
 def test_worker_that_cannot_get_back(serve, scratch, share):
     """It serves nobody any more; the others do, and with the last one the daemon ends."""
     os.chmod(share, 0o777)
@@ -364,6 +365,7 @@ def test_worker_that_cannot_get_back(serve, scratch, share):
 
 
 @pytest.mark.sandboxed
+@pytest.mark.unwatched('a worker of it leaves')
 def test_worker_that_leaves_work(serve, scratch, share):
     """What waits in the ring behind the request that ended its thread is served."""
     os.chmod(share, 0o777)
