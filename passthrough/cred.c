@@ -253,7 +253,8 @@ static int borrow_ids(const PtCaller *host, bool groups, PtCred *cred)
         r = set_groups(host->n_groups, host->groups);
         cred->groups = r == 0;
     }
-    if (r == 0 && host->gid != thread.gid && (host->gid != 0 || thread.uid == 0)) {
+    /* If group 0 is not this thread's, there is none: see be_root_group(). */
+    if (r == 0 && host->gid != thread.gid && host->gid != 0) {
         r = set_gid(host->gid);
         cred->gid = r == 0;
     }
