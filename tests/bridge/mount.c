@@ -11,6 +11,7 @@
 #include <linux/fuse.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -20,12 +21,19 @@ int mount_open_device(void)
     return fd < 0 ? -errno : fd;
 }
 
+/* The kernel mounts a file only on a file, and wants to know beforehand. */
+static int root_mode(const char *directory)
+{
+    struct stat st;
+    return stat(directory, &st) == 0 && S_ISREG(st.st_mode) ? S_IFREG : S_IFDIR;
+}
+
 int mount_attach(int fd, const MountConfig *config)
 {
     /* As virtio_fs.c sets up its superblock: checks by mode bits, for everybody. */
     g_autofree char *data = g_strdup_printf(
-        "fd=%d,rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other%s%s",
-        fd, config->options != NULL ? "," : "",
+        "fd=%d,rootmode=%o,user_id=0,group_id=0,default_permissions,allow_other%s%s", fd,
+        root_mode(config->directory), config->options != NULL ? "," : "",
         config->options != NULL ? config->options : "");
     unsigned long flags = config->read_only ? MS_RDONLY : 0;
     int rc = mount(config->source, config->directory, "fuse.bridge", flags, data);

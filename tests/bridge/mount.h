@@ -10,7 +10,7 @@
 /** struct MountConfig - what is mounted where. */
 typedef struct MountConfig {
     const char *source;    /* first column of /proc/mounts */
-    const char *directory; /* absolute, without symbolic links */
+    const char *directory; /* absolute, no symbolic links; a file if one is shared */
     const char *options;   /* more of mount(2)'s data, or NULL */
     bool read_only;
 } MountConfig;

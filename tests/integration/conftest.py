@@ -202,7 +202,11 @@ def bridged(start, share, scratch, extra_args, build, monkeypatch):
     def mount(*options, of=share):
         folder = os.path.join(scratch, f'bridged{len(mounted)}')
         target = os.path.join(folder, 'mount')
-        os.makedirs(target)
+        os.mkdir(folder)
+        if os.path.isfile(of):
+            open(target, 'xb').close()
+        else:
+            os.mkdir(target)
         daemon = start(launch.plain, of, folder, [*options, *extra_args])
         daemon.wait_ready()
         bridge = bridges.Bridge(daemon.socket_path, target)

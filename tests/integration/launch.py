@@ -78,9 +78,10 @@ class Daemon(Process):
         return ''.join(self.reader.lines)
 
 
-def _popen_daemon(command, share, socket_path, cwd=None, reader_leaves=False):
+def _popen_daemon(command, share, socket_path, cwd=None, reader_leaves=False,
+                  pass_fds=()):
     process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=cwd,
-                               stdin=subprocess.DEVNULL)
+                               stdin=subprocess.DEVNULL, pass_fds=pass_fds)
     # Waited for by Process; Popen must not do so a second time when it is collected.
     process.returncode = 0
     return Daemon(process.pid, share, socket_path,
@@ -128,6 +129,31 @@ def plain(binary, share, folder, extra=()):
     path = os.path.join(folder, 'socket')
     command = [binary, f'--socket-path={path}', f'--shared-dir={share}', *extra]
     return _popen_daemon(command, share, path)
+
+
+USER = 1000
+# Becomes the daemon; no child of ours in between.
+_AS_USER = ('setpriv', f'--reuid={USER}', f'--regid={USER}', '--clear-groups', '--')
+
+
+def plain_as_user(binary, share, folder, extra=()):
+    """The plain way, as an ordinary user."""
+    path = os.path.join(folder, 'socket')
+    command = [*_AS_USER, binary, f'--socket-path={path}', f'--shared-dir={share}',
+               *extra]
+    return _popen_daemon(command, share, path)
+
+
+def fd_as_user(binary, share, folder, extra=()):
+    """As libvirt starts it in a user's session: the parent listens."""
+    path = os.path.join(folder, 'socket')
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        listener.set_inheritable(True)
+        command = [*_AS_USER, binary, f'--fd={listener.fileno()}',
+                   f'--shared-dir={share}', *extra]
+        return _popen_daemon(command, share, path, pass_fds=[listener.fileno()])
 
 
 def processes_of(binary):
