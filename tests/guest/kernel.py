@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guest kernels: Debian's cloud kernels, unpacked from their packages and cached.
 
-Nothing is installed and the machine's apt configuration stays as it is: the backported
-kernel's source is only named in a private apt directory.
+Nothing is installed; see tests/support/packages.py.
 """
 
-import contextlib
-import fcntl
 import lzma
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 
-KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
-MIRROR = 'http://deb.debian.org/debian'
-SECURITY = 'http://deb.debian.org/debian-security'
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))), 'support'))
+
+from packages import (  # noqa: E402
+    MIRROR, SECURITY, Apt, Unavailable, cache_folder, locked)
 
 # Which suites a kernel comes from: {version: apt source lines}.
 SOURCES = {
@@ -29,55 +29,9 @@ SOURCES = {
 MODULES = ('virtio_pci', 'virtiofs', 'virtio_console')
 
 
-class Unavailable(Exception):
-    """This machine cannot get the kernel; the text says why."""
-
-
-def cache_folder():
-    base = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-    folder = os.environ.get('VIRTIOFSD_TEST_CACHE') or f'{base}/virtiofsd-tests'
-    os.makedirs(folder, exist_ok=True)
-    return folder
-
-
-@contextlib.contextmanager
-def locked(name):
-    """Several test runs may want the same file at once: one makes it."""
-    with open(os.path.join(cache_folder(), f'{name}.lock'), 'wb') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-class _Apt:
-    """apt with a private list of sources, in a folder of its own."""
-
-    def __init__(self, folder, sources):
-        self.folder = folder
-        for sub in ('lists/partial', 'cache/archives/partial'):
-            os.makedirs(f'{folder}/{sub}')
-        with open(f'{folder}/sources.list', 'w', encoding='ascii') as file:
-            file.writelines(f'deb [signed-by={KEYRING}] {s}\n' for s in sources)
-        self.options = []
-        for option in (f'Dir::Etc::sourcelist={folder}/sources.list',
-                       'Dir::Etc::sourceparts=-', f'Dir::State::lists={folder}/lists',
-                       f'Dir::Cache={folder}/cache', 'APT::Sandbox::User=root',
-                       'Acquire::Retries=2', 'Acquire::http::Timeout=20'):
-            self.options += ['-o', option]
-
-    def run(self, program, *words):
-        done = subprocess.run([program, *self.options, *words], cwd=self.folder,
-                              capture_output=True, text=True, check=False,
-                              stdin=subprocess.DEVNULL)
-        if done.returncode != 0:
-            raise Unavailable(f'{program} {words[0]}: {done.stderr.strip()[-300:]}')
-        return done.stdout
-
-
 def _download(version, folder):
     """Fetch the package of the newest kernel of a version; returns the file's path."""
-    if shutil.which('apt-get') is None:
-        raise Unavailable('no apt-get here')
-    apt = _Apt(folder, SOURCES[version])
+    apt = Apt(folder, [f'deb {source}' for source in SOURCES[version]])
     apt.run('apt-get', '-q', 'update')
     text = apt.run('apt-cache', 'depends', 'linux-image-cloud-amd64')
     name = re.search(rf'Depends: (linux-image-{re.escape(version)}[.+\w-]*)', text)
