@@ -79,6 +79,24 @@ static int open_existing(PtFs *fs, Creating *creating, PtCred *cred)
     return creating->file.fd < 0 ? creating->file.fd : 0;
 }
 
+/* Of a read-only share: what is there can be opened for reading. */
+static int open_unchanged(PtFs *fs, Creating *creating, PtCred *cred)
+{
+    struct statx seen;
+    uint32_t asked = creating->make->open_flags;
+    int r = pt_stat(fs, creating->place.dir_fd, creating->place.name, &seen);
+    if (r < 0) {
+        return r == -ENOENT ? -EROFS : r;
+    }
+    if (asked & O_EXCL) {
+        return -EEXIST;
+    }
+    if ((asked & O_ACCMODE) != O_RDONLY || (asked & O_TRUNC)) {
+        return -EROFS;
+    }
+    return open_existing(fs, creating, cred);
+}
+
 static int open_as_caller(PtFs *fs, Creating *creating)
 {
     g_auto(PtCred) cred = {0};
@@ -86,6 +104,9 @@ static int open_as_caller(PtFs *fs, Creating *creating)
     int r = pt_cred_enter(fs, make->caller, &cred);
     if (r < 0) {
         return r;
+    }
+    if (fs->config.readonly) {
+        return open_unchanged(fs, creating, &cred);
     }
     for (int i = 0; i < TRIES; i++) {
         r = open_new(fs, creating);

@@ -29,6 +29,9 @@ int pt_open_flags(const PtFs *fs, uint32_t guest_flags, uint32_t *ret_flags)
         /* The guest's page cache reads what it writes only a part of. */
         flags = (flags & ~(uint32_t)O_ACCMODE) | O_RDWR;
     }
+    if (fs->config.readonly) {
+        flags |= O_NOATIME;
+    }
     *ret_flags = flags | O_NOCTTY;
     return 0;
 }
@@ -36,7 +39,8 @@ int pt_open_flags(const PtFs *fs, uint32_t guest_flags, uint32_t *ret_flags)
 uint32_t pt_open_dir_flags(const PtFs *fs, uint32_t guest_flags)
 {
     uint32_t allowed = fs->config.preserve_noatime ? O_NOATIME : 0;
-    return O_RDONLY | O_DIRECTORY | (guest_flags & allowed);
+    uint32_t always = fs->config.readonly ? O_NOATIME : 0;
+    return O_RDONLY | O_DIRECTORY | (guest_flags & allowed) | always;
 }
 
 int pt_open_type_check(mode_t type)

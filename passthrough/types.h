@@ -40,6 +40,7 @@ typedef struct PtConfig {
     bool announce_submounts;     /* tell directories where another mount begins */
     bool allow_direct_io;        /* honour O_DIRECT of OPEN and CREATE, else strip it */
     bool preserve_noatime;       /* honour O_NOATIME, else strip it */
+    bool readonly;               /* leave no trace; but for CREATE the caller refuses */
     const PtXattrMap *xattr_map; /* NULL: names are the same; borrowed */
     uint32_t max_descriptors;    /* most descriptors that the guest may keep open here */
 } PtConfig;

@@ -81,7 +81,8 @@ typedef struct SandboxTree {
 
 /** sandbox_root_clone() - the share with all its mounts, and the view's procfd; these are
  * the last paths of the host that are looked at. */
-bool sandbox_root_clone(const char *shared_dir, SandboxTree *ret_tree, GError **error);
+bool sandbox_root_clone(const SandboxConfig *config, SandboxTree *ret_tree,
+                        GError **error);
 
 /** sandbox_root_pivot() - the clone becomes the root, or what the root holds. */
 bool sandbox_root_pivot(SandboxTree *tree, SandboxView *ret_view, GError **error);

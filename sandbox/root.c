@@ -73,21 +73,23 @@ static bool clone_share(int share_fd, AutoFd *ret_tree, GError **error)
 }
 
 /* The guest decides what lies in the share: nothing there is a device, runs, or gives
- * privileges, here. What the host mounts later brings its own flags. */
-static bool harden_share(int tree_fd, GError **error)
+ * privileges, here. If the guest may not change it, nobody here may: not even a time of
+ * access. What the host mounts later brings its own flags. */
+static bool harden_share(int tree_fd, bool readonly, GError **error)
 {
     struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID |
-                                                MOUNT_ATTR_NOEXEC};
+                                                MOUNT_ATTR_NOEXEC |
+                                                (readonly ? MOUNT_ATTR_RDONLY : 0)};
 
     if (mount_setattr(tree_fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes,
                       sizeof(attributes)) == 0) {
         return true;
     }
     if (errno != ENOSYS) {
-        return sandbox_fail(error, errno, "cannot make the share nodev, nosuid, noexec",
+        return sandbox_fail(error, errno, "cannot set the flags of the share's mounts",
                             NULL);
     }
-    log_debug("the share is not nodev, nosuid, noexec: that takes Linux 5.12");
+    log_debug("the share's mounts keep their flags: others take Linux 5.12");
     return true;
 }
 
@@ -131,16 +133,17 @@ void sandbox_tree_clear(SandboxTree *tree)
     autofd_clear(&tree->tree);
 }
 
-bool sandbox_root_clone(const char *shared_dir, SandboxTree *ret_tree, GError **error)
+bool sandbox_root_clone(const SandboxConfig *config, SandboxTree *ret_tree,
+                        GError **error)
 {
     ret_tree->procfd = open_tree(AT_FDCWD, OWN_DESCRIPTORS, CLONE_FLAGS);
     if (ret_tree->procfd < 0) {
         return sandbox_fail(error, errno, "cannot clone " OWN_DESCRIPTORS,
                             "/proc must be mounted");
     }
-    return open_share(shared_dir, &ret_tree->share, &ret_tree->is_file, error) &&
+    return open_share(config->shared_dir, &ret_tree->share, &ret_tree->is_file, error) &&
            clone_share(ret_tree->share, &ret_tree->tree, error) &&
-           harden_share(ret_tree->tree, error);
+           harden_share(ret_tree->tree, config->readonly, error);
 }
 
 bool sandbox_root_pivot(SandboxTree *tree, SandboxView *ret_view, GError **error)

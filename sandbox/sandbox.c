@@ -181,7 +181,7 @@ static bool in_namespaces(const SandboxConfig *config, SandboxView *ret_view,
     if (config->last_paths != NULL) {
         config->last_paths(config->last_paths_data);
     }
-    return sandbox_root_clone(config->shared_dir, &tree, error) &&
+    return sandbox_root_clone(config, &tree, error) &&
            (!is_user || sandbox_take_ids(&ids, error)) &&
            sandbox_root_pivot(&tree, ret_view, error);
 }

@@ -257,6 +257,8 @@ static void settle(Options *options)
     SessionConfig *session = &options->session;
 
     session->cache = options->fs.cache;
+    options->fs.readonly = session->readonly;
+    options->sandbox.readonly = session->readonly;
     session->announce_submounts = options->fs.announce_submounts;
     session->readdirplus = session->readdirplus && rule->readdirplus;
     choose(&session->attr_timeout_ns, rule->timeout_ns);

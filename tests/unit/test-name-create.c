@@ -4,7 +4,8 @@
 #include <sys/mount.h>
 
 /*
- * TMPFILE: a file without a name, which LINK may give one.
+ * TMPFILE: a file without a name, which LINK may give one. CREATE in a share that nobody
+ * may change. What else CREATE does is with names, files and identities.
  */
 
 typedef struct Made {
@@ -161,6 +162,64 @@ static void test_refused(void)
     scratch_close(&s);
 }
 
+/* ---- CREATE, read-only ------------------------------------------------------------ */
+
+typedef struct CreateCase {
+    const char *name;
+    uint32_t flags;
+    int result;
+} CreateCase;
+
+static void check_create(const Scratch *s, const CreateCase *c)
+{
+    PtEntry entry;
+    PtOpened opened;
+    char buffer[8];
+    PtMake make = make_of(&root_caller, PT_ROOT_ID, c->name, 0644);
+    make.open_flags = c->flags | O_CREAT;
+    g_test_message("%s %x", c->name, c->flags);
+    g_assert_cmpint(pt_create(s->fs, &make, &entry, &opened), ==, c->result);
+    if (c->result == 0) {
+        g_assert_cmpuint(entry.nodeid, ==, lookup(s, PT_ROOT_ID, c->name).nodeid);
+        g_assert_cmpint(read_text(s, entry.nodeid, opened.handle, 0, buffer, 8), ==, 4);
+        g_assert_cmpint(write_text(s, entry.nodeid, opened.handle, 0, "x"), ==, -EBADF);
+        g_assert_cmpint(pt_release(s->fs, entry.nodeid, opened.handle), ==, 0);
+        pt_forget(s->fs, entry.nodeid, 2);
+    }
+}
+
+static void test_readonly(void)
+{
+    static const CreateCase cases[] = {
+        {"file", O_RDONLY, 0},
+        {"file", O_RDONLY | O_APPEND, 0},
+        {"file", O_RDONLY | O_EXCL, -EEXIST},
+        {"file", O_RDONLY | O_TRUNC, -EROFS},
+        {"file", O_WRONLY, -EROFS},
+        {"file", O_RDWR, -EROFS},
+        {"none", O_RDONLY, -EROFS},
+        {"none", O_RDWR | O_EXCL, -EROFS},
+        {"dir", O_RDONLY, -EISDIR},
+        {"fifo", O_RDONLY, -ENXIO},
+        {"link", O_RDONLY, -ELOOP},
+        {"link", O_RDONLY | O_EXCL, -EEXIST},
+    };
+    PtConfig config = scratch_config();
+    config.readonly = true;
+    Scratch s = scratch_open_with(&config);
+    host_write(&s, "file", "text");
+    g_assert_cmpint(mkdirat(s.dir, "dir", 0755), ==, 0);
+    g_assert_cmpint(mkfifoat(s.dir, "fifo", 0644), ==, 0);
+    g_assert_cmpint(symlinkat("none", s.dir, "link"), ==, 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        check_create(&s, &cases[i]);
+    }
+    g_assert_cmpint(lookup_error(&s, PT_ROOT_ID, "none"), ==, -ENOENT);
+    g_assert_cmpuint(scratch_stats(&s).inodes, ==, 1);
+    g_assert_cmpuint(scratch_stats(&s).handles, ==, 0);
+    scratch_close(&s);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -176,5 +235,6 @@ int main(int argc, char **argv)
     g_test_add_func("/name-create/many", test_many);
     g_test_add_func("/name-create/as-caller", test_as_caller);
     g_test_add_func("/name-create/refused", test_refused);
+    g_test_add_func("/name-create/readonly", test_readonly);
     return g_test_run();
 }

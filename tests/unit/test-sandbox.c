@@ -246,6 +246,30 @@ static void test_readonly(void)
     host_run(readonly);
 }
 
+/* --readonly: also of volumes that are there, but not of those that come later. */
+static void made_readonly(const void *data)
+{
+    const SandboxConfig config = {
+        .shared_dir = "share", .seccomp = SANDBOX_SECCOMP_NONE, .readonly = true};
+
+    host_start(data);
+    host_bind("volume", "share/sub");
+    Inside inside = inside_start(&config);
+    g_assert_cmpint(inside_try(&inside, ASK_PRESENT, "file"), ==, 0);
+    g_assert_cmpint(inside_try(&inside, ASK_CREATE, "made"), ==, -EROFS);
+    g_assert_cmpint(inside_try(&inside, ASK_CREATE, "sub/made"), ==, -EROFS);
+    host_bind("volume", "share/late");
+    g_assert_cmpint(inside_try(&inside, ASK_CREATE, "late/made"), ==, 0);
+    /* The host's own view is as it was. */
+    g_assert_true(g_file_set_contents("share/made", "", 0, NULL));
+    inside_stop(&inside);
+}
+
+static void test_made_readonly(void)
+{
+    host_run(made_readonly);
+}
+
 /* ---- the other modes --------------------------------------------------------------- */
 
 static void in_chroot(const void *data)
@@ -469,6 +493,7 @@ int main(int argc, char **argv)
     g_test_add_func("/sandbox/namespace/descriptors", test_descriptors);
     g_test_add_func("/sandbox/namespace/shares", test_shares);
     g_test_add_func("/sandbox/namespace/readonly", test_readonly);
+    g_test_add_func("/sandbox/namespace/made-readonly", test_made_readonly);
     g_test_add_func("/sandbox/chroot", test_chroot);
     g_test_add_func("/sandbox/none/root", test_none_as_root);
     g_test_add_func("/sandbox/none/user", test_none_as_user);

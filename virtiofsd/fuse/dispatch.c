@@ -67,18 +67,22 @@ static const Op ops[ABI_OPCODES] = {
                             OP_TAIL_NONE, 0},
     [FUSE_SETLKW]        = {"SETLKW", NULL, sizeof(struct fuse_lk_in), 0,
                             OP_TAIL_NONE, 0},
+    /* The guest's kernel judges permissions itself, by attributes: none is sent. */
     [FUSE_ACCESS]        = {"ACCESS", NULL, sizeof(struct fuse_access_in), 0,
                             OP_TAIL_NONE, 0},
+    /* In a read-only share pt_create() opens what exists. */
     [FUSE_CREATE]        = {"CREATE", op_create, IN(create), ENTRY + OPENED, OP_TAIL_NAME,
-                            OP_MODIFIES | OP_CREATES},
+                            OP_CREATES},
     [FUSE_INTERRUPT]     = {"INTERRUPT", op_interrupt,
                             sizeof(struct fuse_interrupt_in), 0, OP_TAIL_NONE,
                             OP_NO_REPLY | OP_NO_WAIT},
+    /* There is no device that the guest could find a block on. */
     [FUSE_BMAP]          = {"BMAP", NULL, sizeof(struct fuse_bmap_in),
                             sizeof(struct fuse_bmap_out), OP_TAIL_NONE, 0},
     [FUSE_DESTROY]       = {"DESTROY", op_destroy, 0, 0, OP_TAIL_NONE, OP_ALONE},
     [FUSE_IOCTL]         = {"IOCTL", op_ioctl, IN(ioctl),
                             sizeof(struct fuse_ioctl_out), OP_TAIL_BYTES, 0},
+    /* Nothing here is ever not ready. */
     [FUSE_POLL]          = {"POLL", NULL, sizeof(struct fuse_poll_in),
                             sizeof(struct fuse_poll_out), OP_TAIL_NONE, 0},
     [FUSE_NOTIFY_REPLY]  = {"NOTIFY_REPLY", NULL,
