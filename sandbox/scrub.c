@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -19,17 +20,22 @@ static void clear_environment(void)
 {
     static const char *const kept[] = {"PATH",         "NO_COLOR",      "LSAN_OPTIONS",
                                        "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"};
-    const char *values[G_N_ELEMENTS(kept)];
+    char *values[G_N_ELEMENTS(kept)];
 
     for (size_t i = 0; i < G_N_ELEMENTS(kept); i++) {
-        values[i] = getenv(kept[i]);
+        const char *value = getenv(kept[i]);
+        values[i] = value != NULL ? strdup(value) : NULL;
     }
-    /* It forgets the strings without freeing them: the values stay readable. */
+    /* Whoever takes over the process finds nobody's passwords. */
+    for (char **entry = environ; entry != NULL && *entry != NULL; entry++) {
+        explicit_bzero(*entry, strlen(*entry));
+    }
     (void)clearenv();
     for (size_t i = 0; i < G_N_ELEMENTS(kept); i++) {
         if (values[i] != NULL) {
             (void)setenv(kept[i], values[i], 1); /* without memory: as if unset */
         }
+        free(values[i]);
     }
 }
 

@@ -182,7 +182,9 @@ static void clear_environment(const void *data)
     for (size_t i = 0; i < G_N_ELEMENTS(variables); i++) {
         g_assert_cmpint(setenv(variables[i].name, "value", 1), ==, 0);
     }
+    const char *forgotten = getenv("TZ");
     sandbox_scrub(-1);
+    g_assert_cmpstr(forgotten, ==, ""); /* not even in memory */
     for (size_t i = 0; i < G_N_ELEMENTS(variables); i++) {
         g_assert_cmpstr(getenv(variables[i].name), ==,
                         variables[i].stays ? "value" : NULL);
