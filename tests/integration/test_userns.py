@@ -16,68 +16,30 @@ import pytest
 
 import fuse_client as fuse
 import launch
+import users
 from frontend import Frontend
+from users import (N_SUB, OTHERS, OWN, RANGES, SUB, USER, bind, needs_helpers,
+                   unmount)
 
-USER = launch.USER
-# Ids that nobody on this machine has.
-SUB, N_SUB = 700000, 65536
-OWN = ('--uid-map=:0:1000:1:', '--gid-map=:0:1000:1:')
-RANGES = (*OWN, f'--uid-map=:1:{SUB}:{N_SUB}:', f'--gid-map=:1:{SUB}:{N_SUB}:')
-OTHERS = (f'--uid-map=:0:{SUB}:{N_SUB}:', f'--gid-map=:0:{SUB}:{N_SUB}:')
 SET_MODE, SET_UID, SET_GID = 1, 2, 4
 
 pytestmark = pytest.mark.sandboxed
 
-needs_helpers = pytest.mark.skipif(
-    not (os.path.exists('/usr/bin/newuidmap') and os.path.exists('/etc/subuid')),
-    reason='needs newuidmap and newgidmap')
-
-
-def bind(source, target):
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(os.fsencode(source), os.fsencode(target), None, 4096, None) != 0:
-        raise OSError(ctypes.get_errno(), 'cannot mount', target)
-
-
-def unmount(target):
-    ctypes.CDLL(None).umount2(os.fsencode(target), 2)
-
 
 @pytest.fixture
 def system_files(scratch):
-    """The user and his ids, in files that only this process and its children see."""
-    texts = {'/etc/passwd': f'root:x:0:0::/:/bin/sh\ntester:x:{USER}:{USER}::/:/bin/sh\n',
-             '/etc/subuid': f'tester:{SUB}:{N_SUB}\n',
-             '/etc/subgid': f'tester:{SUB}:{N_SUB}\n'}
-    folder = os.path.join(scratch, 'etc')
-    os.mkdir(folder)
-    with contextlib.ExitStack() as undo:
-        for target, text in texts.items():
-            source = os.path.join(folder, os.path.basename(target))
-            with open(source, 'w', encoding='ascii') as file:
-                file.write(text)
-            os.chmod(source, 0o644)
-            bind(source, target)
-            undo.callback(unmount, target)
+    with users.system_files(scratch):
         yield
 
 
 @pytest.fixture
 def home(scratch):
-    """A folder of the user's that nobody else may enter."""
-    folder = os.path.join(scratch, 'home')
-    os.chmod(scratch, 0o755)
-    os.mkdir(folder, 0o700)
-    os.chown(folder, USER, USER)
-    return folder
+    return users.make_home(scratch)
 
 
 @pytest.fixture
 def share(home):
-    folder = os.path.join(home, 'share')
-    os.mkdir(folder)
-    os.chown(folder, USER, USER)
-    return folder
+    return users.own_folder(home, 'share')
 
 
 @pytest.fixture
