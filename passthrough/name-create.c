@@ -11,6 +11,7 @@
 #include "passthrough/internal.h"
 #include "passthrough/open-flags.h"
 #include "passthrough/passthrough.h"
+#include "passthrough/secctx.h"
 #include "passthrough/xattr.h"
 
 /*
@@ -131,6 +132,16 @@ static int prepare(PtFs *fs, Creating *creating)
     return r < 0 ? r : pt_fd_reserve(fs, &creating->file);
 }
 
+/* A new file has a descriptor that opened it, and needs another one, and its labels. */
+static int finish_new(PtFs *fs, Creating *creating)
+{
+    creating->path.fd = pt_reopen(fs, creating->file.fd, O_PATH);
+    if (creating->path.fd < 0) {
+        return creating->path.fd;
+    }
+    return pt_labels_set(fs, &creating->place, creating->make->labels, creating->path.fd);
+}
+
 /* Make the two ids that the guest gets, of the open file. */
 static int give(PtFs *fs, Creating *creating, PtEntry *ret_entry, PtOpened *ret_opened)
 {
@@ -138,14 +149,12 @@ static int give(PtFs *fs, Creating *creating, PtEntry *ret_entry, PtOpened *ret_
     if (!pt_thread_usable()) {
         return -EIO;
     }
-    if (creating->path.fd < 0) {
-        creating->path.fd = pt_reopen(fs, creating->file.fd, O_PATH);
-        if (creating->path.fd < 0) {
-            return creating->path.fd;
-        }
+    int r = creating->path.fd < 0 ? finish_new(fs, creating) : 0;
+    if (r < 0) {
+        return r;
     }
-    int r = pt_inode_adopt(fs, &creating->place, &creating->path, &ret_entry->attr.stx,
-                           &inode);
+    r = pt_inode_adopt(fs, &creating->place, &creating->path, &ret_entry->attr.stx,
+                       &inode);
     if (r < 0) {
         return r;
     }

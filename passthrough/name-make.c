@@ -11,6 +11,7 @@
 #include "passthrough/inode.h"
 #include "passthrough/internal.h"
 #include "passthrough/passthrough.h"
+#include "passthrough/secctx.h"
 
 /*
  * MKNOD, MKDIR, SYMLINK: made as the caller, then opened and answered as ourselves. The
@@ -71,7 +72,11 @@ static int make_entry(PtFs *fs, const PtMake *make, MakeCall call, PtEntry *ret_
     if (r < 0) {
         return r;
     }
-    return pt_thread_usable() ? pt_entry_open(fs, &place, &fd, ret_entry) : -EIO;
+    if (!pt_thread_usable()) {
+        return -EIO;
+    }
+    r = pt_entry_open(fs, &place, &fd, ret_entry);
+    return r < 0 ? r : pt_labels_set_entry(fs, &place, make->labels, ret_entry);
 }
 
 int pt_mknod(PtFs *fs, const PtMake *make, PtEntry *ret_entry)

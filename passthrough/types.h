@@ -77,9 +77,26 @@ typedef struct PtEntry {
     PtAttr attr;
 } PtEntry;
 
+/** The most labels that a new file is given; Linux sends one. */
+#define PT_LABELS_MAX 4
+
+/** struct PtLabel - an extended attribute of a new file. */
+typedef struct PtLabel {
+    const char *name;
+    const void *value;
+    size_t size;
+} PtLabel;
+
+/** struct PtLabels - all of a new file's labels. */
+typedef struct PtLabels {
+    uint32_t n;
+    PtLabel label[PT_LABELS_MAX];
+} PtLabels;
+
 /** struct PtMake - what MKNOD, MKDIR, SYMLINK and CREATE make. */
 typedef struct PtMake {
     const PtCaller *caller;
+    const PtLabels *labels; /* NULL for none */
     uint64_t parent;
     const char *name;
     const char *target; /* symlink: where it leads */

@@ -159,20 +159,15 @@ static int clear_sgid(const PtFs *fs, int fd)
     return fchmodat(fs->procfd, pt_fd_name(fd).text, mode, 0) < 0 ? pt_error() : 0;
 }
 
-int pt_setxattr(PtFs *fs, uint64_t nodeid, const PtSetxattr *set)
+int pt_setxattr_fd(const PtFs *fs, int fd, const PtSetxattr *set)
 {
-    g_auto(PtNode) node = {0};
     g_auto(PtPrivileges) privileges = {0};
     PtXattrName room;
     const char *host;
     if (set->flags & ~(uint32_t)(XATTR_CREATE | XATTR_REPLACE)) {
         return -EINVAL;
     }
-    int r = pt_node_get(fs, nodeid, &node);
-    if (r < 0) {
-        return r;
-    }
-    r = host_name(fs, set->name, &room, &host);
+    int r = host_name(fs, set->name, &room, &host);
     if (r < 0) {
         return r;
     }
@@ -182,11 +177,18 @@ int pt_setxattr(PtFs *fs, uint64_t nodeid, const PtSetxattr *set)
     if (r < 0) {
         return r;
     }
-    r = setxattr(pt_fd_name(node.fd).text, host, set->value, set->size, (int)set->flags);
+    r = setxattr(pt_fd_name(fd).text, host, set->value, set->size, (int)set->flags);
     if (r < 0) {
         return pt_error();
     }
-    return kill_sgid ? clear_sgid(fs, node.fd) : 0;
+    return kill_sgid ? clear_sgid(fs, fd) : 0;
+}
+
+int pt_setxattr(PtFs *fs, uint64_t nodeid, const PtSetxattr *set)
+{
+    g_auto(PtNode) node = {0};
+    int r = pt_node_get(fs, nodeid, &node);
+    return r < 0 ? r : pt_setxattr_fd(fs, node.fd, set);
 }
 
 /* ---- file capabilities ------------------------------------------------------------ */

@@ -11,6 +11,9 @@
  * What the rest of passthrough/ has to do with extended attributes.
  */
 
+/** pt_setxattr_fd() - pt_setxattr() on any descriptor of the file. */
+int pt_setxattr_fd(const PtFs *fs, int fd, const PtSetxattr *set);
+
 /** pt_capability_init() - find out whether the map renames security.capability. */
 void pt_capability_init(PtFs *fs);
 
