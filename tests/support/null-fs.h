@@ -68,7 +68,8 @@ typedef struct NullFsCall {
     bool flag;           /* datasync, kill_suidgid, acl_kill_sgid */
     PtSetattr set;
     PtCopy copy;
-    uint64_t bytes; /* of all segments; of an attribute */
+    PtLabels labels; /* point into the worker's buffers: good until the next request */
+    uint64_t bytes;  /* of all segments; of an attribute */
     int n_iov;
 } NullFsCall;
 

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <glib.h>
+#include <string.h>
 
 #include "tests/support/fuse-harness.h"
 #include "virtiofsd/fuse/dispatch.h"
@@ -137,11 +138,140 @@ static void test_half(void)
     g_assert_cmpuint(last->caller.gid, ==, UINT32_MAX - 1);
 }
 
+/* ---- labels ------------------------------------------------------------------------ */
+
+static const SessionConfig label_config = {
+    .cache = PT_CACHE_AUTO, .xattr = true, .security_label = SESSION_AUTO};
+
+/* {32 bytes, one label}, {5 bytes}, "a.b", "label" and padding. */
+static const unsigned char one_label[] = {32,  0,   0,   0, 1, 0,   0,   0,   5, 0,   0,
+                                          0,   0,   0,   0, 0, 'a', '.', 'b', 0, 'l', 'a',
+                                          'b', 'e', 'l', 0, 0, 0,   0,   0,   0, 0};
+static const unsigned char no_label[] = {8, 0, 0, 0, 0, 0, 0, 0};
+static const unsigned char one_group[] = {16, 0, 0, 0, 32, 0, 0, 0,
+                                          1,  0, 0, 0, 9,  0, 0, 0};
+
+static Message symlink_message(uint32_t mode, uint32_t umask)
+{
+    Message message;
+
+    message_begin(&message, FUSE_SYMLINK);
+    message_add_name(&message, "l");
+    message_add_name(&message, "to");
+    return message;
+}
+
+static Message tmpfile_message(uint32_t mode, uint32_t umask)
+{
+    const struct fuse_create_in in = {.mode = mode, .umask = umask};
+    Message message;
+
+    message_begin(&message, FUSE_TMPFILE);
+    message_add(&message, &in, sizeof(in));
+    message_add_name(&message, "/");
+    return message;
+}
+
+static Message (*const creating[])(uint32_t, uint32_t) = {
+    mknod_message, mkdir_message, create_message, symlink_message, tmpfile_message};
+
+#define ADD(message, bytes) message_add((message), (bytes), sizeof(bytes))
+
+/* Linux from 6.3 says how long extensions are, before it does not. */
+static void test_labels(void)
+{
+    g_autoptr(Harness) harness = harness_new(&label_config);
+    const NullFsCall *last = null_fs_last(harness->fs);
+
+    harness_init(harness, ALL_FLAGS);
+    for (size_t i = 0; i < G_N_ELEMENTS(creating); i++) {
+        for (uint32_t told = 0; told < 3; told++) {
+            Message message = creating[i](0100640, 0);
+            ADD(&message, one_label);
+            if (told == 2) {
+                ADD(&message, one_group);
+            }
+            message.header.total_extlen = (uint16_t)(told == 0 ? 0 : 2 + 2 * told);
+            g_assert_cmpint(call(harness, &message), ==, 0);
+            g_assert_cmpuint(last->labels.n, ==, 1);
+            g_assert_cmpstr(last->labels.label[0].name, ==, "a.b");
+            g_assert_cmpuint(last->labels.label[0].size, ==, 5);
+            g_assert_true(memcmp(last->labels.label[0].value, "label", 5) == 0);
+            g_assert_cmpuint(last->caller.n_groups, ==, told == 2);
+        }
+        Message message = creating[i](0100640, 0);
+        ADD(&message, no_label);
+        g_assert_cmpint(call(harness, &message), ==, 0);
+        g_assert_cmpuint(last->labels.n, ==, 0);
+        message = creating[i](0100640, 0);
+        g_assert_cmpint(call(harness, &message), ==, 0);
+        g_assert_cmpuint(last->labels.n, ==, 0);
+    }
+}
+
+static void test_bad_labels(void)
+{
+    g_autoptr(Harness) harness = harness_new(&label_config);
+    const NullFsCall *last = null_fs_last(harness->fs);
+
+    harness_init(harness, ALL_FLAGS);
+    for (size_t i = 0; i < G_N_ELEMENTS(creating); i++) {
+        for (size_t cut = 1; cut < sizeof(one_label); cut++) {
+            Message message = creating[i](0100640, 0);
+            message_add(&message, one_label, cut);
+            g_assert_cmpint(call(harness, &message), ==, -EINVAL);
+            g_assert_null(last->function);
+        }
+        /* As much as there is room for, and one byte more; none of it labels. */
+        static const unsigned char much[OP_EXTENSION_SIZE + 1];
+        for (size_t more = 0; more < 2; more++) {
+            Message message = creating[i](0100640, 0);
+            message_add(&message, much, OP_EXTENSION_SIZE + more);
+            g_assert_cmpint(call(harness, &message), ==, -EINVAL);
+            g_assert_null(last->function);
+        }
+    }
+}
+
+/* Where none were agreed, and where nothing is made, they are bytes too many. */
+static void test_labels_not_agreed(void)
+{
+    g_autoptr(Harness) harness = harness_new(&label_config);
+    g_autoptr(Harness) never = harness_new(NULL);
+
+    harness_init(harness, ALL_FLAGS & ~(uint64_t)FUSE_SECURITY_CTX);
+    harness_init(never, ALL_FLAGS);
+    for (size_t i = 0; i < G_N_ELEMENTS(creating); i++) {
+        for (uint16_t told = 0; told <= 4; told += 4) {
+            Message message = creating[i](0100640, 0);
+            ADD(&message, one_label);
+            message.header.total_extlen = told;
+            g_assert_cmpint(call(harness, &message), ==, -EINVAL);
+            g_assert_cmpint(call(never, &message), ==, -EINVAL);
+        }
+    }
+    harness_init(harness, ALL_FLAGS);
+    for (uint32_t opcode = 0; opcode < HARNESS_OPCODES; opcode++) {
+        const Op *op = dispatch_find(opcode);
+        Message message;
+        if (op == NULL || op->run == NULL || op->tail == OP_TAIL_BYTES ||
+            (op->flags & OP_CREATES) != 0 || !message_honest(&message, opcode) ||
+            harness_call(harness, &message) != 0) {
+            continue;
+        }
+        ADD(&message, one_label);
+        g_assert_cmpint(harness_call(harness, &message), ==, -EINVAL);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/op-caller/umask", test_umask);
     g_test_add_func("/op-caller/nobody", test_nobody);
     g_test_add_func("/op-caller/half", test_half);
+    g_test_add_func("/op-caller/labels", test_labels);
+    g_test_add_func("/op-caller/bad-labels", test_bad_labels);
+    g_test_add_func("/op-caller/labels-not-agreed", test_labels_not_agreed);
     return g_test_run();
 }

@@ -101,5 +101,7 @@ _Static_assert(sizeof(struct fuse_setupmapping_in) == 40, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_removemapping_in) == 4, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_syncfs_in) == 8, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_ext_header) == 8, "FUSE ABI");
+_Static_assert(sizeof(struct fuse_secctx_header) == 8, "FUSE ABI");
+_Static_assert(sizeof(struct fuse_secctx) == 8, "FUSE ABI");
 
 #endif

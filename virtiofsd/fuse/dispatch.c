@@ -120,13 +120,30 @@ const Op *dispatch_find(uint32_t opcode)
     return opcode < ABI_OPCODES && ops[opcode].name != NULL ? &ops[opcode] : NULL;
 }
 
+/* What is left behind the names: labels, from a guest that does not say how long they
+ * are, because its kernel is older than the field that does. */
+static int decode_rest(const Op *op, Request *request, const char *rest, size_t size)
+{
+    if (size == 0) {
+        return 0;
+    }
+    if ((op->flags & OP_CREATES) == 0 || request->header.total_extlen != 0 ||
+        size > OP_EXTENSION_SIZE) {
+        return op_malformed(request, "bytes behind the name");
+    }
+    memcpy(request->scratch->extension, rest, size);
+    request->extension_size = size;
+    return 0;
+}
+
 /* Cut @n strings out of the tail, which must hold them and nothing else. */
-static int decode_names(Request *request, size_t n, size_t second_max)
+static int decode_names(const Op *op, Request *request, size_t n, size_t second_max)
 {
     char *at = request->scratch->text;
     size_t left = request->tail;
+    size_t more = (op->flags & OP_CREATES) != 0 ? OP_EXTENSION_SIZE : 0;
 
-    if (left > OP_TEXT_SIZE) {
+    if (left > OP_TEXT_SIZE + more) {
         return -ENAMETOOLONG;
     }
     (void)iov_read(&request->reader, at, left); /* the tail was measured by the reader */
@@ -144,7 +161,7 @@ static int decode_names(Request *request, size_t n, size_t second_max)
         at += length + 1;
         left -= length + 1;
     }
-    return left == 0 ? 0 : op_malformed(request, "bytes behind the name");
+    return decode_rest(op, request, at, left);
 }
 
 static int decode_tail(const Op *op, Request *request)
@@ -153,11 +170,11 @@ static int decode_tail(const Op *op, Request *request)
     case OP_TAIL_NONE:
         return request->tail == 0 ? 0 : op_malformed(request, "too long");
     case OP_TAIL_NAME:
-        return decode_names(request, 1, 0);
+        return decode_names(op, request, 1, 0);
     case OP_TAIL_TWO_NAMES:
-        return decode_names(request, 2, PT_NAME_MAX);
+        return decode_names(op, request, 2, PT_NAME_MAX);
     case OP_TAIL_NAME_TARGET:
-        return decode_names(request, 2, PATH_MAX - 1);
+        return decode_names(op, request, 2, PATH_MAX - 1);
     case OP_TAIL_BYTES:
         break;
     }
@@ -188,8 +205,8 @@ static int decode(const Op *op, Request *request)
     }
     if (extensions > 0) {
         (void)iov_read(&request->reader, request->scratch->extension, extensions);
+        request->extension_size = extensions;
     }
-    request->extension_size = extensions;
     return 0;
 }
 

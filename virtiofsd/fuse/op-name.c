@@ -8,10 +8,11 @@
 #include "virtiofsd/fuse/op.h"
 #include "virtiofsd/fuse/reply.h"
 
-/* Who asks for something to be made. @umask is as sent: the guest's kernel has applied it
- * unless DONT_MASK is agreed. Only these requests name their caller whatever is agreed:
- * with ALLOW_IDMAP all others carry (uid_t)-1. */
-static int caller_of(Request *request, uint32_t umask, PtCaller *ret_caller)
+/* Who asks for something to be made, and what labels it is to have. @umask is as sent:
+ * the guest's kernel has applied it unless DONT_MASK is agreed. Only these requests name
+ * their caller whatever is agreed: with ALLOW_IDMAP all others carry (uid_t)-1. */
+static int caller_of(Request *request, uint32_t umask, PtCaller *ret_caller,
+                     PtLabels *ret_labels)
 {
     const struct fuse_in_header *header = &request->header;
     const SessionAgreed *agreed = &request->session->agreed;
@@ -23,8 +24,10 @@ static int caller_of(Request *request, uint32_t umask, PtCaller *ret_caller)
     ret_caller->uid = header->uid;
     ret_caller->gid = header->gid;
     ret_caller->umask = agreed->dont_mask ? umask : 0;
-    if (extension_parse(request->scratch->extension, request->extension_size,
-                        agreed->supp_groups, ret_caller) < 0) {
+    const ExtensionAgreed extensions = {.groups = agreed->supp_groups,
+                                        .labels = agreed->security_ctx};
+    if (extension_parse(request->scratch->extension, request->extension_size, extensions,
+                        ret_caller, ret_labels) < 0) {
         return op_malformed(request, "bad extension");
     }
     return 0;
@@ -87,13 +90,15 @@ static int make_node(Request *request, uint32_t umask, PtMake *make,
                      int (*call)(PtFs *fs, const PtMake *make, PtEntry *ret_entry))
 {
     PtCaller caller;
+    PtLabels labels;
     PtEntry entry;
-    int result = caller_of(request, umask, &caller);
+    int result = caller_of(request, umask, &caller, &labels);
 
     if (result < 0) {
         return result;
     }
     make->caller = &caller;
+    make->labels = &labels;
     make->parent = request->header.nodeid;
     make->name = request->names[0];
     result = call(request->fs, make, &entry);
@@ -128,15 +133,17 @@ static int create(Request *request, const char *name,
 {
     const struct fuse_create_in *in = &request->in.create;
     PtCaller caller;
+    PtLabels labels;
     PtEntry entry;
     PtOpened opened;
-    int result = caller_of(request, in->umask, &caller);
+    int result = caller_of(request, in->umask, &caller, &labels);
 
     if (result < 0) {
         return result;
     }
     const PtMake make = {
         .caller = &caller,
+        .labels = &labels,
         .parent = request->header.nodeid,
         .name = name,
         .mode = in->mode,

@@ -58,8 +58,8 @@ typedef union OpIn {
 /** struct OpScratch - a worker's buffers; what is in them lasts for one request. */
 typedef struct OpScratch {
     struct iovec segments[IOV_MAX];
-    char text[OP_TEXT_SIZE]; /* names of the request */
-    char link[PATH_MAX];     /* target of READLINK */
+    char text[OP_TEXT_SIZE + OP_EXTENSION_SIZE]; /* names of the request */
+    char link[PATH_MAX];                         /* target of READLINK */
     char xattr[OP_XATTR_SIZE];
     _Alignas(uint64_t) unsigned char extension[OP_EXTENSION_SIZE];
 } OpScratch;
