@@ -14,9 +14,12 @@
 #define WIDTH_LEAST 60
 #define WIDTH_MOST 120
 
-/* Features that management software asks for by name. "separate-options": every option
- * has a long form, -o is not needed. */
+/* Features that management software asks for by name. "...-negotiation-mode": the option
+ * takes never, auto or always. "separate-options": every option has a long form, -o is
+ * not needed. */
 static const char *const features[] = {
+    "posix-acl-negotiation-mode",
+    "security-label-negotiation-mode",
     "separate-options",
 };
 

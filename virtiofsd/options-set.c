@@ -14,6 +14,7 @@
 #define TAG_MAX 36
 
 G_STATIC_ASSERT(sizeof(PtCache) == sizeof(int));
+G_STATIC_ASSERT(sizeof(SessionMode) == sizeof(int));
 G_STATIC_ASSERT(sizeof(SandboxMode) == sizeof(int));
 G_STATIC_ASSERT(sizeof(SandboxSeccomp) == sizeof(int));
 G_STATIC_ASSERT(sizeof(LogLevel) == sizeof(int));
@@ -305,6 +306,24 @@ bool options_set_id_map(OptionsParse *parse, const OptionsRow *row, const char *
     g_autoptr(GError) wrong = NULL;
 
     return sandbox_id_map_add(map, value, &wrong) || fail_as(parse, value, wrong, error);
+}
+
+bool options_set_xattrmap(OptionsParse *parse, const OptionsRow *row, const char *value,
+                          GError **error)
+{
+    Options *options = parse->options;
+    g_autoptr(GError) wrong = NULL;
+    char why[256];
+    PtXattrMap *map = pt_xattr_map_parse(value, &wrong);
+
+    if (map == NULL) {
+        (void)log_escape(why, sizeof(why), wrong->message, strlen(wrong->message));
+        return options_fail(parse, value, error, "%s", why);
+    }
+    pt_xattr_map_free(options->xattr_map);
+    options->xattr_map = map;
+    options->fs.xattr_map = map;
+    return true;
 }
 
 bool options_set_tag(OptionsParse *parse, const OptionsRow *row, const char *value,

@@ -114,8 +114,7 @@ bool options_fail(const OptionsParse *parse, const char *value, GError **error,
 /** options_warn() - add a line for the log, unless it is there already. */
 void options_warn(const OptionsParse *parse, const char *line);
 
-/** options_parse_number() - Return: whether @text is decimal digits alone, in the range.
- */
+/** options_parse_number() - Return: whether @text is digits alone, in the range. */
 bool options_parse_number(const char *text, uint64_t min, uint64_t max,
                           uint64_t *ret_number);
 
@@ -139,12 +138,12 @@ bool options_set_tag(OptionsParse *, const OptionsRow *, const char *, GError **
 bool options_set_text(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_window(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_word(OptionsParse *, const OptionsRow *, const char *, GError **);
+bool options_set_xattrmap(OptionsParse *, const OptionsRow *, const char *, GError **);
 
 /** options_legacy_finish() - one line that tells what to write instead of -o. */
 void options_legacy_finish(const OptionsParse *parse);
 
-/** options_legacy_list() - print the -o keys, one a line, as "-o KEY" or "-o KEY=WHAT".
- */
+/** options_legacy_list() - print the -o keys, one a line: "-o KEY" or "-o KEY=WHAT". */
 void options_legacy_list(void);
 
 #endif

@@ -66,6 +66,7 @@ void options_free(Options *options)
     if (options == NULL) {
         return;
     }
+    pt_xattr_map_free(options->xattr_map);
     g_free(options->tag);
     g_ptr_array_unref(options->warnings);
     g_ptr_array_unref(options->strings);
@@ -243,6 +244,33 @@ static bool check_maps(Options *options, GError **error)
     return sandbox_check_maps(config, error);
 }
 
+/* Under names of their own the host neither heeds access control lists nor passes them on
+ * to new files, and chmod(2) does not change them: a file would stay open to whom its
+ * mode shuts out. */
+static bool check_acl(const OptionsParse *parse, GError **error)
+{
+    static const char *const names[] = {"system.posix_acl_access",
+                                        "system.posix_acl_default"};
+    Options *options = parse->options;
+    bool keeps = true;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names) && options->xattr_map != NULL; i++) {
+        keeps = keeps && pt_xattr_map_keeps(options->xattr_map, names[i]);
+    }
+    if (keeps || options->session.posix_acl == SESSION_NEVER) {
+        return true;
+    }
+    if (options->session.posix_acl == SESSION_ALWAYS) {
+        return fail_whole(error, "--posix-acl=always and --xattrmap: the map must leave"
+                                 " system.posix_acl_access and system.posix_acl_default"
+                                 " as they are");
+    }
+    options_warn(parse, "--posix-acl=auto: there are no access control lists, because"
+                        " --xattrmap renames or refuses them");
+    options->session.posix_acl = SESSION_NEVER;
+    return true;
+}
+
 static void choose(uint64_t *value, uint64_t otherwise)
 {
     if (*value == BY_CACHE) {
@@ -260,6 +288,9 @@ static void settle(Options *options)
     options->fs.readonly = session->readonly;
     options->sandbox.readonly = session->readonly;
     session->announce_submounts = options->fs.announce_submounts;
+    session->xattr = session->xattr || options->xattr_map != NULL ||
+                     session->posix_acl != SESSION_NEVER ||
+                     session->security_label != SESSION_NEVER;
     session->readdirplus = session->readdirplus && rule->readdirplus;
     choose(&session->attr_timeout_ns, rule->timeout_ns);
     choose(&session->entry_timeout_ns, rule->timeout_ns);
@@ -278,7 +309,8 @@ static bool finish(OptionsParse *parse, GError **error)
     if (options->sandbox.shared_dir == NULL) {
         return fail_whole(error, "no directory to share: give --shared-dir=DIR");
     }
-    if (!check_socket(parse, error) || !check_maps(options, error)) {
+    if (!check_socket(parse, error) || !check_maps(options, error) ||
+        !check_acl(parse, error)) {
         return false;
     }
     settle(options);

@@ -33,6 +33,7 @@ typedef struct Options {
     SandboxConfig sandbox;
     PtConfig fs;
     SessionConfig session;
+    PtXattrMap *xattr_map;         /* which .fs borrows, or NULL */
     char *tag;                     /* NULL, or 1 to 36 bytes */
     unsigned int thread_pool_size; /* request workers beyond the first */
     unsigned int n_request_queues;

@@ -380,7 +380,14 @@ static void test_wrong(void)
         {SERVE "--modcaps=+nosuch", "--modcaps=+nosuch: "},
         {SERVE "--readonly=yes", "--readonly=yes: takes no value"},
         {SERVE "--inode-file-handles never", "needs a value: --inode-file-handles=MODE"},
-        {SERVE "--posix-acl never", "--posix-acl=always: not in this version"},
+        {SERVE "--posix-acl never", "never: not an option"},
+        {SERVE "--posix-acl=sometimes", "must be one of never, auto, always"},
+        {SERVE "--xattr=yes", "--xattr=yes: takes no value"},
+        {SERVE "--xattrmap", "--xattrmap: needs a value: --xattrmap=RULES"},
+        {SERVE "--xattrmap=:ok:all:x:", "--xattrmap=:ok:all:x:: rule 1, character 11: "},
+        {SERVE "-o xattrmap=:ok:al:::", "-o xattrmap=:ok:al:::: rule 1, character 5: "},
+        {SERVE "--posix-acl --xattrmap=:map::user.v.:",
+         "--posix-acl=always and --xattrmap: the map must leave"},
         {SERVE "-o", "-o: needs a value: -o LIST"},
         {SERVE "-o=", "-o: needs a value"},
         {SERVE "--bad\nline", "--bad\\x0aline: no such option"},
@@ -397,14 +404,60 @@ static void test_wrong(void)
     assert_refused(value, "xxx...: must be one of");
 }
 
+/* {arguments, xattr, posix_acl, security_label, a map}. */
+static const struct {
+    const char *line;
+    bool xattr;
+    SessionMode posix_acl;
+    SessionMode security_label;
+    bool map;
+} attributes[] = {
+    {SERVE "--readonly", false, SESSION_NEVER, SESSION_NEVER, false},
+    {SERVE "--xattr", true, SESSION_NEVER, SESSION_NEVER, false},
+    {SERVE "-o xattr", true, SESSION_NEVER, SESSION_NEVER, false},
+    {SERVE "--xattr -o no_xattr", false, SESSION_NEVER, SESSION_NEVER, false},
+    {SERVE "--posix-acl", true, SESSION_ALWAYS, SESSION_NEVER, false},
+    {SERVE "--posix-acl=auto", true, SESSION_AUTO, SESSION_NEVER, false},
+    {SERVE "--posix-acl=NEVER --security-label=never", false, SESSION_NEVER,
+     SESSION_NEVER, false},
+    {SERVE "-o posix_acl", true, SESSION_ALWAYS, SESSION_NEVER, false},
+    {SERVE "--posix-acl -o no_posix_acl", false, SESSION_NEVER, SESSION_NEVER, false},
+    {SERVE "--security-label", true, SESSION_NEVER, SESSION_ALWAYS, false},
+    {SERVE "--security-label=auto -o no_xattr", true, SESSION_NEVER, SESSION_AUTO, false},
+    {SERVE "-o security_label", true, SESSION_NEVER, SESSION_ALWAYS, false},
+    {SERVE "-o security_label,no_security_label", false, SESSION_NEVER, SESSION_NEVER,
+     false},
+    {SERVE "--xattrmap=:map::user.v.:", true, SESSION_NEVER, SESSION_NEVER, true},
+    {SERVE "-o xattrmap=:map::user.v.:", true, SESSION_NEVER, SESSION_NEVER, true},
+    {SERVE "--xattrmap=:ok:all::: --xattrmap=:bad:all:::", true, SESSION_NEVER,
+     SESSION_NEVER, true},
+    {SERVE "--xattrmap=:map:trusted.:user.v.: --posix-acl", true, SESSION_ALWAYS,
+     SESSION_NEVER, true},
+    /* Not those that the host would not heed. */
+    {SERVE "--xattrmap=:map::user.v.: --posix-acl=auto", true, SESSION_NEVER,
+     SESSION_NEVER, true},
+    {SERVE "--xattrmap=:bad:all:system.::/ok/all/// --posix-acl=auto", true,
+     SESSION_NEVER, SESSION_NEVER, true},
+};
+
+static void test_attributes(void)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(attributes); i++) {
+        g_autoptr(Options) options = parse(attributes[i].line);
+        g_assert_nonnull(options);
+        const SessionConfig *session = &options->session;
+        g_assert_cmpint(session->xattr, ==, attributes[i].xattr);
+        g_assert_cmpint(session->posix_acl, ==, attributes[i].posix_acl);
+        g_assert_cmpint(session->security_label, ==, attributes[i].security_label);
+        g_assert_cmpint(options->fs.xattr_map != NULL, ==, attributes[i].map);
+        g_assert_true(options->fs.xattr_map == options->xattr_map);
+    }
+}
+
 /* What this version cannot do is refused by name, and its harmless values are not. */
 static void test_later(void)
 {
     static const char *const words[] = {
-        "--posix-acl=auto",
-        "--posix-acl=always",
-        "--security-label",
-        "--security-label=auto",
         "--dax=inode",
         "--dax-window=2M",
         "--dax-window=512m",
@@ -415,12 +468,8 @@ static void test_later(void)
         "--migration-mode=find-paths",
         "--migration-mode=file-handles",
         "--migration-on-error=abort",
-        "-o xattr",
-        "-o posix_acl",
-        "-o security_label",
         "-o posix_lock",
         "-o flock",
-        "-o xattrmap=:map::user.virtiofs.:",
     };
 
     for (size_t i = 0; i < options_n_rows; i++) {
@@ -436,11 +485,9 @@ static void test_later(void)
         assert_refused(line, "not in this version: leave the option out");
     }
     g_autoptr(Options) harmless =
-        parse(SERVE "--posix-acl=never --security-label=NEVER --inode-file-handles=never"
-                    " --dax=never --dax-window=0 --no-landlock -o no_xattr,no_posix_acl"
-                    " -o no_security_label,no_posix_lock,no_flock");
+        parse(SERVE "--inode-file-handles=never --dax=never --dax-window=0 --no-landlock"
+                    " -o no_posix_lock,no_flock");
     g_assert_nonnull(harmless);
-    assert_refused(SERVE "--posix-acl=sometimes", "must be one of never, auto, always");
     assert_refused(SERVE "--migration-mode=x", "must be one of find-paths, file-handles");
 }
 
@@ -589,6 +636,8 @@ static void test_print(void)
         g_regex_match_simple("^virtiofsd [0-9]+\\.[0-9]+\\.[0-9]+\n$", version, 0, 0));
     g_assert_cmpstr(capabilities, ==,
                     "{\n  \"type\": \"fs\",\n  \"features\": [\n"
+                    "    \"posix-acl-negotiation-mode\",\n"
+                    "    \"security-label-negotiation-mode\",\n"
                     "    \"separate-options\"\n  ]\n}\n");
     for (char **line = lines; *line != NULL; line++) {
         g_assert_cmpuint(strlen(*line), <=, 80);
@@ -675,6 +724,7 @@ int main(int argc, char **argv)
     g_test_add_func("/options/appended", test_appended);
     g_test_add_func("/options/sockets", test_sockets);
     g_test_add_func("/options/wrong", test_wrong);
+    g_test_add_func("/options/attributes", test_attributes);
     g_test_add_func("/options/later", test_later);
     g_test_add_func("/options/maps", test_maps);
     g_test_add_func("/options/legacy", test_legacy);
