@@ -8,7 +8,6 @@
 #include "passthrough/entry.h"
 #include "passthrough/fd.h"
 #include "passthrough/handle.h"
-#include "passthrough/inode-index.h"
 #include "passthrough/inode.h"
 #include "passthrough/internal.h"
 #include "passthrough/open-flags.h"
@@ -141,18 +140,6 @@ void pt_dir_unread(PtDirCursor *cursor, const PtDirent *dirent)
     pt_dir_stream_unread(cursor->stream);
 }
 
-/* Whether no inode has the number in the directory entry. Only local file systems are
- * sure to put there what statx says; elsewhere nothing is known to be new. */
-static bool seems_new(PtFs *fs, const PtInode *directory, const PtDirent *dirent)
-{
-    if (directory->mount_class != PT_MOUNT_LOCAL) {
-        return false;
-    }
-    const PtMount *mount = pt_mount_at(&fs->mounts, directory->mount);
-    PtKey key = {{mount->mount_id, mount->dev, dirent->ino, 0}, 0, PT_KEY_NUMBER};
-    return !pt_index_has(fs, &key);
-}
-
 int pt_dir_lookup(PtDirCursor *cursor, const PtDirent *dirent, PtEntry *ret_entry)
 {
     PtFs *fs = cursor->fs;
@@ -162,6 +149,5 @@ int pt_dir_lookup(PtDirCursor *cursor, const PtDirent *dirent, PtEntry *ret_entr
         memset(ret_entry, 0, sizeof(*ret_entry));
         return 0;
     }
-    bool new = seems_new(fs, place.parent, dirent);
-    return pt_entry_look_up(fs, &place, new, ret_entry);
+    return pt_entry_list(fs, &place, ret_entry);
 }

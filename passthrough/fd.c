@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "passthrough/inode-evict.h"
 #include "passthrough/inode.h"
 #include "passthrough/internal.h"
 
@@ -16,22 +17,65 @@
  * is sealed only openat2(2) works, and every way to open a file is in this one place.
  */
 
+enum {
+    KEPT_FREE = 8, /* one in so many descriptors is kept free of inodes that are idle */
+    ATTEMPTS_FEW = 8,
+    BATCH = 4,  /* what one opening makes room for */
+    TRIES = 16, /* while others take what was made free */
+    WAITS = 8,  /* of these, after waiting for what cannot be closed yet */
+};
+
 int pt_error(void)
 {
     return errno == EMFILE ? -ENFILE : -errno;
 }
 
-int pt_fd_reserve(PtFs *fs, PtFd *ret_fd)
+static int reserve(PtFs *fs, uint32_t limit, PtFd *ret_fd)
 {
     *ret_fd = (PtFd){.fd = -1};
     uint32_t before =
         atomic_fetch_add_explicit(&fs->n_descriptors, 1, memory_order_relaxed);
-    if (before >= fs->config.max_descriptors) {
+    if (before >= limit) {
         atomic_fetch_sub_explicit(&fs->n_descriptors, 1, memory_order_relaxed);
         return -ENFILE;
     }
     ret_fd->fs = fs;
     return 0;
+}
+
+int pt_fd_reserve_spare(PtFs *fs, PtFd *ret_fd)
+{
+    uint32_t most = fs->config.max_descriptors;
+    return reserve(fs, most - most / KEPT_FREE, ret_fd);
+}
+
+int pt_fd_reserve_idle(PtFs *fs, PtFd *ret_fd)
+{
+    int r = pt_fd_reserve_spare(fs, ret_fd);
+    if (r < 0) {
+        PtEviction eviction = {.wanted = 1, .attempts = ATTEMPTS_FEW};
+        pt_evict(fs, &eviction);
+        r = eviction.closed > 0 ? reserve(fs, fs->config.max_descriptors, ret_fd) : r;
+    }
+    return r;
+}
+
+int pt_fd_reserve(PtFs *fs, PtFd *ret_fd)
+{
+    int waits = 0;
+    int r = reserve(fs, fs->config.max_descriptors, ret_fd);
+    for (int i = 0; i < TRIES && r < 0; i++) {
+        PtEviction eviction = {.wanted = BATCH, .attempts = UINT32_MAX, .all = true};
+        pt_evict(fs, &eviction);
+        if (eviction.closed == 0 && (!eviction.later || waits++ == WAITS)) {
+            return r;
+        }
+        if (eviction.closed == 0) {
+            pt_place_wait();
+        }
+        r = reserve(fs, fs->config.max_descriptors, ret_fd);
+    }
+    return r;
 }
 
 void pt_fd_close(PtFs *fs, int fd)

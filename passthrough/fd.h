@@ -19,8 +19,15 @@ typedef struct PtFd {
     int fd;   /* -1: reserved, not opened */
 } PtFd;
 
-/** pt_fd_reserve() - take a place. Return: 0, or -ENFILE when the guest has all. */
+/** pt_fd_reserve() - take a place, that of an idle inode if need be.
+ * Return: 0, or -ENFILE when the guest has all open. */
 int pt_fd_reserve(PtFs *fs, PtFd *ret_fd);
+/** pt_fd_reserve_spare() - the same for an inode that can do without: takes it from
+ * nobody, and leaves some for what cannot. */
+int pt_fd_reserve_spare(PtFs *fs, PtFd *ret_fd);
+/** pt_fd_reserve_idle() - the same, or in exchange for an inode that is idle and quickly
+ * found. */
+int pt_fd_reserve_idle(PtFs *fs, PtFd *ret_fd);
 /** pt_fd_clear() - close and give the place back. errno is kept. */
 void pt_fd_clear(PtFd *fd);
 /** pt_fd_steal() - Return: the descriptor; the caller ends it by pt_fd_close(). */

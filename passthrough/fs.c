@@ -16,6 +16,15 @@
  * The share as a whole: made once, emptied whenever the guest's kernel starts anew.
  */
 
+/* Descriptors of the process that are not the guest's raise the numbers of those that
+ * are. Beyond the second figure they are too many to ever need eviction. */
+static uint32_t n_owners(const PtConfig *config)
+{
+    const uint32_t others = 1 << 16;
+    const uint32_t most = 1 << 24;
+    return config->max_descriptors < most ? config->max_descriptors + others : most;
+}
+
 static int init_tables(PtFs *fs)
 {
     pt_locks_init(&fs->locks);
@@ -30,7 +39,13 @@ static int init_tables(PtFs *fs)
     if (r == 0) {
         r = pt_mounts_init(&fs->mounts);
     }
-    return r == 0 ? pt_index_init(&fs->index) : r;
+    if (r == 0) {
+        r = pt_index_init(&fs->index);
+    }
+    if (r == 0) {
+        r = pt_places_init(&fs->places);
+    }
+    return r == 0 ? pt_owners_init(&fs->owners, n_owners(&fs->config)) : r;
 }
 
 /* errno by name: strerror(3) may load a translation, and the root is the share already.
@@ -61,6 +76,7 @@ PtFs *pt_fs_new(const PtConfig *config, int root_fd_take, int procfd_take, GErro
     g_autoptr(PtFs) fs = calloc(1, sizeof(*fs));
     int r = -ENOMEM;
     if (fs != NULL) {
+        fs->config = *config;
         fs->procfd = autofd_steal(&procfd);
         r = init_tables(fs);
     }
@@ -68,7 +84,6 @@ PtFs *pt_fs_new(const PtConfig *config, int root_fd_take, int procfd_take, GErro
         set_error(error, -r, "cannot allocate the tables of the file system");
         return NULL;
     }
-    fs->config = *config;
     pt_capability_init(fs);
     fs->statx_mask = statx_mask;
     return set_root(fs, autofd_steal(&root_fd), error) ? g_steal_pointer(&fs) : NULL;
@@ -85,6 +100,7 @@ void pt_fs_free(PtFs *fs)
     }
     pt_index_clear(&fs->index);
     pt_locks_clear(&fs->locks);
+    pt_owners_clear(&fs->owners);
     pt_mounts_clear(&fs->mounts);
     pt_slots_clear(&fs->handles);
     pt_slots_clear(&fs->inodes);

@@ -2,6 +2,7 @@
 #include "passthrough/handle.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #include "passthrough/cred.h"
 #include "passthrough/dir-stream.h"
@@ -107,6 +108,24 @@ int pt_handle_release(PtFs *fs, uint64_t nodeid, uint64_t handle, PtHandleKind k
     g_auto(PtOpenFile) file = {0};
     int r = get(fs, nodeid, handle, kind, &file);
     return r < 0 ? r : release(fs, file.handle);
+}
+
+int pt_handle_reopen(PtFs *fs, uint64_t nodeid)
+{
+    /* The budget of descriptors bounds this. */
+    for (uint32_t i = 1; i < pt_slots_end(&fs->handles); i++) {
+        PtHandle *handle = (PtHandle *)(void *)pt_slots_at(&fs->handles, i);
+        if (!pt_slot_ref_live(&handle->slot)) {
+            continue;
+        }
+        bool is_it = handle->nodeid == nodeid;
+        int fd = is_it ? pt_reopen(fs, handle->fd, O_PATH) : -1;
+        put(fs, handle);
+        if (is_it) {
+            return fd;
+        }
+    }
+    return -EBADF;
 }
 
 void pt_handle_drop_all(PtFs *fs)

@@ -70,6 +70,10 @@ int pt_handle_release(PtFs *fs, uint64_t nodeid, uint64_t handle, PtHandleKind k
 /** pt_handle_inode() - the inode, borrowed from the handle. */
 PtInode *pt_handle_inode(const PtFs *fs, const PtHandle *handle);
 
+/** pt_handle_reopen() - an O_PATH descriptor of a node that the guest has open somewhere.
+ * Return: it, or a negative errno. */
+int pt_handle_reopen(PtFs *fs, uint64_t nodeid);
+
 /** pt_handle_drop_all() - as if the guest had released all. */
 void pt_handle_drop_all(PtFs *fs);
 

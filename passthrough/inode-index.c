@@ -234,22 +234,6 @@ PtInode *pt_index_find(PtFs *fs, const PtKey *key, bool *ret_exact)
     return inode;
 }
 
-bool pt_index_has(PtFs *fs, const PtKey *key)
-{
-    uint32_t hash = hash_key(fs, key);
-    PtShard *shard = shard_of(fs, hash);
-    bool has = false;
-    lock(shard);
-    uint32_t index = shard->n_heads == 0 ? 0 : *head_of(shard, hash);
-    while (index != 0 && !has) {
-        PtInode *inode = inode_at(fs, index);
-        has = hash_of(inode) == hash;
-        index = next_of(inode);
-    }
-    unlock(shard);
-    return has;
-}
-
 int pt_index_insert(PtFs *fs, PtInode *inode, const PtKey *key, PtInode **ret_other)
 {
     uint32_t hash = hash_key(fs, key);
@@ -338,6 +322,15 @@ static PtShard *lock_shard_of(PtFs *fs, PtInode *inode)
         }
         unlock(shard);
     }
+}
+
+PtIdentity pt_index_identity(PtFs *fs, PtInode *inode)
+{
+    PtShard *shard = lock_shard_of(fs, inode);
+    const PtMount *mount = pt_mount_at(&fs->mounts, inode->mount);
+    PtIdentity id = {mount->mount_id, mount->dev, inode->ino, inode->btime};
+    unlock(shard);
+    return id;
 }
 
 void pt_index_set_btime(PtFs *fs, PtInode *inode, uint64_t btime)

@@ -50,8 +50,9 @@ void pt_index_clear(PtIndex *index);
  */
 PtInode *pt_index_find(PtFs *fs, const PtKey *key, bool *ret_exact);
 
-/** pt_index_has() - Return: whether some inode has this number; true is only a hint. */
-bool pt_index_has(PtFs *fs, const PtKey *key);
+/** pt_index_identity() - Return: what the inode is known to be.
+ * Context: the caller holds a reference to @inode. */
+PtIdentity pt_index_identity(PtFs *fs, PtInode *inode);
 
 /**
  * pt_index_insert() - make a new inode live and findable, unless another is the file.
@@ -73,6 +74,21 @@ void pt_index_remove(PtFs *fs, PtInode *inode);
  * another thread was first, the key stays.
  */
 void pt_index_rekey(PtFs *fs, PtInode *inode, const PtKey *key, PtMount *mount);
+
+/** pt_place_tag() - Return: PtKey.tag of an inode known by name. */
+uint64_t pt_place_tag(PtFs *fs, const PtPlace *place);
+
+/**
+ * pt_inode_find() - the inode that a file is, if any.
+ * @key: by number.
+ * @opened: the key was taken from a descriptor.
+ *
+ * Return: the inode, referenced, or NULL.
+ */
+PtInode *pt_inode_find(PtFs *fs, const PtPlace *place, const PtKey *key, bool opened);
+
+/** pt_inode_on_mount() - Return: whether a file is on the mount of a directory. */
+bool pt_inode_on_mount(PtFs *fs, const PtInode *directory, const PtIdentity *id);
 
 /** pt_index_set_btime() - record a time of birth that changed (overlayfs: copied up). */
 void pt_index_set_btime(PtFs *fs, PtInode *inode, uint64_t btime);

@@ -36,24 +36,28 @@ typedef enum PtKeyKind {
     PT_KEY_NAME,   /* mount, parent, name */
 } PtKeyKind;
 
-/** enum PtHeld - how an inode is held open on the host. */
+/** enum PtHeld - how an inode is held on the host. */
 typedef enum PtHeld {
-    PT_HELD_BY_DESCRIPTOR, /* PtInode.fd is an O_PATH descriptor */
+    PT_HELD_OPEN,   /* by a descriptor, for as long as it lives */
+    PT_HELD_NAME,   /* by a descriptor while there is room, else by its place */
+    PT_HELD_HANDLE, /* by its file handle */
 } PtHeld;
 
-/** typedef PtInode - one file; 64 bytes, so that a million of them are 64 MiB. */
+/** typedef PtInode - one file; 80 bytes, so that a million of them are 80 MB. */
 typedef struct PtInode {
     PtSlot slot; /* .next: chain of its bucket, under the shard's lock */
     /* Lookups that the guest has not given back; while > 0 they hold one reference. */
     _Atomic uint64_t nlookup;
-    uint64_t ino; /* under the shard's lock, as are the next two */
+    _Atomic uint64_t hold; /* its descriptor, and who uses it: see inode-hold.h */
+    uint64_t ino;          /* under the shard's lock, as are the next two */
     uint64_t btime;
     uint64_t tag;          /* by number, remote: hash of the file handle, 0 for none;
                               by number, else: 0; by name: hash of parent and name */
     _Atomic uint32_t hash; /* of its key; changes under both shards' locks */
     uint32_t mount;        /* index of a PtMount that is referenced; as ino. Fixed for
                               directories, of which anybody may read it */
-    int fd;                /* fixed */
+    char *name;            /* its place, PT_HELD_NAME only: see inode-place.h */
+    uint32_t parent;       /* index; a reference is held. As name */
     uint8_t type;          /* fixed: S_IFMT bits >> 12 */
     uint8_t held;          /* fixed: PtHeld */
     uint8_t mount_class;   /* fixed: PtMountClass */
@@ -67,18 +71,26 @@ typedef struct PtPlace {
     const char *name;
 } PtPlace;
 
+/** enum PtNodeFd - whose PtNode.fd is. */
+typedef enum PtNodeFd {
+    PT_NODE_FD_BORROWED, /* the inode's for ever, or there is none */
+    PT_NODE_FD_PINNED,   /* the inode's, which must not close it */
+    PT_NODE_FD_OWN,      /* the node's */
+} PtNodeFd;
+
 /** typedef PtNode - a reference to an inode, owned by a scope. */
 typedef struct PtNode {
     PtFs *fs;
     PtInode *inode;
     int fd; /* O_PATH descriptor of it, good until pt_node_clear(); -1: only referenced */
+    PtNodeFd whose;
 } PtNode;
 
 /**
  * pt_node_get() - the inode behind an id of the guest's, with a descriptor of it.
  *
- * Return: 0, -ESTALE for an id that the guest does not hold, or -EIO on a thread that
- * must not serve.
+ * Return: 0, -ESTALE for an id that the guest does not hold and for a file that was
+ * replaced or removed on the host, or -EIO on a thread that must not serve.
  */
 int pt_node_get(PtFs *fs, uint64_t nodeid, PtNode *ret_node);
 void pt_node_clear(PtNode *node);
@@ -98,34 +110,8 @@ void pt_inode_put(PtFs *fs, PtInode *inode);
  * Consumes the caller's reference. Return: the node id. */
 uint64_t pt_inode_count_lookup(PtFs *fs, PtInode *inode_take);
 
-/**
- * pt_inode_known() - the inode of a file that was just seen by name.
- * @place: where; its parent is a directory.
- * @seen: statx of it.
- *
- * Return: the inode, referenced, or NULL: not known, or not without opening it.
- */
-PtInode *pt_inode_known(PtFs *fs, const PtPlace *place, const struct statx *seen);
-
-/**
- * pt_inode_adopt() - the inode of an open descriptor, made if it is new.
- * @place: where it was opened; its parent is a directory.
- * @fd: O_PATH descriptor; given to a new inode, else left.
- * @ret_seen: statx of @fd.
- * @ret_inode: the inode, referenced.
- *
- * Return: 0 or a negative errno.
- */
-int pt_inode_adopt(PtFs *fs, const PtPlace *place, PtFd *fd, struct statx *ret_seen,
-                   PtInode **ret_inode);
-
-/** pt_inode_linked_at() - the inode known by this very name, referenced, or NULL. */
-PtInode *pt_inode_linked_at(PtFs *fs, const PtPlace *place);
-/** pt_inode_settle() - a file known by name was renamed or linked, and so has a number of
- * its own from now on. No harm for any other. */
-void pt_inode_settle(PtFs *fs, PtInode *inode);
-/** pt_inode_crosses_mount() - Return: whether @seen is on another mount than @parent. */
-bool pt_inode_crosses_mount(PtFs *fs, const PtInode *parent, const struct statx *seen);
+/** pt_inode_at() - the inode that lives at an index; the caller answers for that. */
+PtInode *pt_inode_at(const PtFs *fs, uint32_t index);
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(PtNode, pt_node_clear)
 

@@ -6,7 +6,9 @@
 #include <stdint.h>
 
 #include "passthrough/hash.h"
+#include "passthrough/inode-hold.h"
 #include "passthrough/inode-index.h"
+#include "passthrough/inode-place.h"
 #include "passthrough/lock-table.h"
 #include "passthrough/mount.h"
 #include "passthrough/passthrough.h"
@@ -17,12 +19,14 @@
  * The share.
  *
  * Lock order, outermost first; no thread waits for an earlier one while it holds a later:
- *   1. PtMounts.lock
- *   2. PtShard.lock; two of them only in pt_index_rekey(), lower address first
- *   3. PtLocks.lock
- * In fact none is taken while another kind is held. Under a lock nothing is called that
- * may block, allocate or close: no system call at all. References are counts in the slots
- * and need no lock; what a last reference frees, it frees after unlocking.
+ *   1. PtPlaces.tree
+ *   2. PtPlaces.locks, one of them
+ *   3. PtMounts.lock
+ *   4. PtShard.lock; two of them only in pt_index_rekey(), lower address first
+ *   5. PtLocks.lock
+ * In fact only 2 is taken while another kind, 1, is held. Under a lock nothing is called
+ * that may block, allocate or close: no system call at all. References are counts in the
+ * slots and need no lock; what a last reference frees, it frees after unlocking.
  *
  * An open directory's stream belongs to the walk that set PtHandle.walking, which is no
  * lock: a second walk does not wait but gets a stream of its own.
@@ -41,8 +45,14 @@ struct PtFs {
     PtMounts mounts;
     PtIndex index;
     PtLocks locks;
+    PtPlaces places;
+    PtOwners owners;
     _Atomic uint32_t n_descriptors; /* reserved or open, of config.max_descriptors */
-    _Atomic uint32_t n_linked;      /* indexed inodes with PtInode.link set */
+    _Atomic uint32_t n_linked;      /* inodes known by PT_KEY_NAME */
+    _Atomic uint32_t n_by_name;     /* inodes without descriptor, PT_HELD_NAME, and those
+                                       that may become so: see pt_change_begin() */
+    _Atomic uint32_t hand;          /* of the clock of eviction */
+    _Atomic uint32_t n_evictions;   /* tried */
     _Atomic uint32_t n_dir_buffers; /* kept with open directories between walks */
 };
 

@@ -20,26 +20,44 @@
 #define NTFS3_STATFS_MAGIC 0x7366746e
 
 /* File systems in which a held inode keeps its number to itself. All others count as
- * remote: that is right for any, and costs a few system calls more. */
-static const uint32_t local_types[] = {
-    EXT4_SUPER_MAGIC,      XFS_SUPER_MAGIC,   BTRFS_SUPER_MAGIC, TMPFS_MAGIC,
-    RAMFS_MAGIC,           F2FS_SUPER_MAGIC,  SQUASHFS_MAGIC,    EROFS_SUPER_MAGIC_V1,
-    ISOFS_SUPER_MAGIC,     MSDOS_SUPER_MAGIC, EXFAT_SUPER_MAGIC, REISERFS_SUPER_MAGIC,
-    BCACHEFS_STATFS_MAGIC, ZFS_STATFS_MAGIC,  JFS_STATFS_MAGIC,  UFS_STATFS_MAGIC,
-    NTFS3_STATFS_MAGIC,    HUGETLBFS_MAGIC,   NILFS_SUPER_MAGIC, MINIX3_SUPER_MAGIC,
+ * remote: that is right for any, and costs a few system calls more. Where births are
+ * told, they are so by the kernel's clock, to the microsecond at least, for good. */
+static const struct Type {
+    uint32_t magic;
+    PtMountClass class;
+    bool births;
+} types[] = {
+    {EXT4_SUPER_MAGIC, PT_MOUNT_LOCAL, true},
+    {XFS_SUPER_MAGIC, PT_MOUNT_LOCAL, true},
+    {BTRFS_SUPER_MAGIC, PT_MOUNT_LOCAL, true},
+    {TMPFS_MAGIC, PT_MOUNT_LOCAL, true},
+    {F2FS_SUPER_MAGIC, PT_MOUNT_LOCAL, true},
+    {BCACHEFS_STATFS_MAGIC, PT_MOUNT_LOCAL, true},
+    {ZFS_STATFS_MAGIC, PT_MOUNT_LOCAL, true},
+    {OVERLAYFS_SUPER_MAGIC, PT_MOUNT_OVERLAY, true},
+    {RAMFS_MAGIC, PT_MOUNT_LOCAL, false},
+    {SQUASHFS_MAGIC, PT_MOUNT_LOCAL, false},
+    {EROFS_SUPER_MAGIC_V1, PT_MOUNT_LOCAL, false},
+    {ISOFS_SUPER_MAGIC, PT_MOUNT_LOCAL, false},
+    {MSDOS_SUPER_MAGIC, PT_MOUNT_LOCAL, false},
+    {EXFAT_SUPER_MAGIC, PT_MOUNT_LOCAL, false},
+    {REISERFS_SUPER_MAGIC, PT_MOUNT_LOCAL, false},
+    {JFS_STATFS_MAGIC, PT_MOUNT_LOCAL, false},
+    {UFS_STATFS_MAGIC, PT_MOUNT_LOCAL, false},
+    {NTFS3_STATFS_MAGIC, PT_MOUNT_LOCAL, false},
+    {HUGETLBFS_MAGIC, PT_MOUNT_LOCAL, false},
+    {NILFS_SUPER_MAGIC, PT_MOUNT_LOCAL, false},
+    {MINIX3_SUPER_MAGIC, PT_MOUNT_LOCAL, false},
 };
 
-static PtMountClass class_of(uint32_t type)
+static struct Type type_of(uint32_t magic)
 {
-    if (type == OVERLAYFS_SUPER_MAGIC) {
-        return PT_MOUNT_OVERLAY;
-    }
-    for (size_t i = 0; i < sizeof(local_types) / sizeof(local_types[0]); i++) {
-        if (local_types[i] == type) {
-            return PT_MOUNT_LOCAL;
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (types[i].magic == magic) {
+            return types[i];
         }
     }
-    return PT_MOUNT_REMOTE;
+    return (struct Type){magic, PT_MOUNT_REMOTE, false};
 }
 
 int pt_mounts_init(PtMounts *mounts)
@@ -116,9 +134,11 @@ int pt_mount_get(PtMounts *mounts, uint64_t mount_id, uint64_t dev, int fd,
         if (mount == NULL) {
             return -ENOMEM;
         }
+        const struct Type type = type_of((uint32_t)about.f_type);
         mount->mount_id = mount_id;
         mount->dev = dev;
-        mount->class = class_of((uint32_t)about.f_type);
+        mount->class = type.class;
+        mount->births = type.births;
         found = find_or_insert(mounts, mount);
         if (found == NULL) {
             found = mount;

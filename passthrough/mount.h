@@ -3,6 +3,7 @@
 #define PASSTHROUGH_MOUNT_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "passthrough/slot.h"
@@ -27,6 +28,7 @@ typedef struct PtMount {
     uint64_t mount_id;
     uint64_t dev;
     PtMountClass class;
+    bool births; /* number and time of birth together are never used again */
 } PtMount;
 
 enum { PT_MOUNT_BUCKETS = 64 };

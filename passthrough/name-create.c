@@ -7,6 +7,7 @@
 #include "passthrough/entry.h"
 #include "passthrough/fd.h"
 #include "passthrough/handle.h"
+#include "passthrough/inode-known.h"
 #include "passthrough/inode.h"
 #include "passthrough/internal.h"
 #include "passthrough/open-flags.h"

@@ -8,15 +8,14 @@
 #include "passthrough/cred.h"
 #include "passthrough/entry.h"
 #include "passthrough/fd.h"
+#include "passthrough/inode-known.h"
 #include "passthrough/inode.h"
 #include "passthrough/internal.h"
 #include "passthrough/passthrough.h"
 #include "passthrough/secctx.h"
 
 /*
- * MKNOD, MKDIR, SYMLINK: made as the caller, then opened and answered as ourselves. The
- * descriptor that the answer needs is reserved first, so that nothing is made that cannot
- * be answered.
+ * MKNOD, MKDIR, SYMLINK: made as the caller, then opened and answered as ourselves.
  */
 
 /* A device number in the encoding of the FUSE protocol, which is the kernel's
@@ -64,8 +63,10 @@ static int make_entry(PtFs *fs, const PtMake *make, MakeCall call, PtEntry *ret_
     if (r < 0) {
         return r;
     }
+    /* Nothing is made that could not be answered: by a descriptor, or else by its name.
+     */
     r = pt_fd_reserve(fs, &fd);
-    if (r < 0) {
+    if (r < 0 && !pt_inode_births(fs, place.parent)) {
         return r;
     }
     r = call_as_caller(fs, node.fd, make, call);
@@ -75,7 +76,7 @@ static int make_entry(PtFs *fs, const PtMake *make, MakeCall call, PtEntry *ret_
     if (!pt_thread_usable()) {
         return -EIO;
     }
-    r = pt_entry_open(fs, &place, &fd, ret_entry);
+    r = pt_entry_made(fs, &place, &fd, ret_entry);
     return r < 0 ? r : pt_labels_set_entry(fs, &place, make->labels, ret_entry);
 }
 

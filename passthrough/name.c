@@ -2,11 +2,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "passthrough/entry.h"
 #include "passthrough/fd.h"
+#include "passthrough/inode-known.h"
+#include "passthrough/inode-pin.h"
+#include "passthrough/inode-place.h"
 #include "passthrough/inode.h"
 #include "passthrough/internal.h"
 #include "passthrough/passthrough.h"
@@ -21,7 +25,7 @@ int pt_lookup(PtFs *fs, uint64_t parent, const char *name, PtEntry *ret_entry)
     g_auto(PtNode) node = {0};
     PtPlace place;
     int r = pt_place_get(fs, parent, name, &node, &place);
-    return r < 0 ? r : pt_entry_look_up(fs, &place, false, ret_entry);
+    return r < 0 ? r : pt_entry_look_up(fs, &place, ret_entry);
 }
 
 ssize_t pt_readlink(PtFs *fs, uint64_t nodeid, char *buffer, size_t size)
@@ -46,6 +50,10 @@ static int remove_name(PtFs *fs, uint64_t parent, const char *name, int flags)
     if (r < 0) {
         return r;
     }
+    /* What the guest still uses when it has no name any more stays open. */
+    g_auto(PtChange) G_GNUC_UNUSED change = pt_change_begin(fs, node.inode);
+    g_auto(PtNode) removed = {0};
+    pt_node_at(fs, &place, false, &removed);
     return unlinkat(node.fd, name, flags) < 0 ? pt_error() : 0;
 }
 
@@ -59,28 +67,61 @@ int pt_rmdir(PtFs *fs, uint64_t parent, const char *name)
     return remove_name(fs, parent, name, AT_REMOVEDIR);
 }
 
-static void settle(PtFs *fs, PtInode *inode)
+/* What is at one of the two names of a RENAME. */
+typedef struct Renamed {
+    PtFs *fs;
+    PtNode known;
+    PtInode *linked; /* the same, if it is known by this very name */
+} Renamed;
+
+static void renamed_clear(Renamed *renamed)
 {
-    if (inode != NULL) {
-        pt_inode_settle(fs, inode);
+    pt_node_clear(&renamed->known);
+    if (renamed->linked != NULL) {
+        pt_inode_put(renamed->fs, renamed->linked);
+    }
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Renamed, renamed_clear)
+
+static void find_renamed(PtFs *fs, const PtPlace *at, bool stays, Renamed *ret_renamed)
+{
+    pt_node_at(fs, at, stays, &ret_renamed->known);
+    if (stays) {
+        ret_renamed->linked = pt_inode_linked_at(fs, at);
+    }
+}
+
+static void note_renamed(PtFs *fs, const Renamed *renamed, const PtPlace *to)
+{
+    if (renamed->linked != NULL) {
+        pt_inode_settle(fs, renamed->linked);
+    }
+    if (renamed->known.inode != NULL) {
+        /* NULL: memory is short. It stays open for as long as nobody sees it there. */
+        pt_home_set(fs, renamed->known.inode, to, strdup(to->name), NULL);
     }
 }
 
 static int rename_places(PtFs *fs, const PtPlace *from, const PtPlace *to, uint32_t flags)
 {
-    /* Found before the names change; usually there is none in the whole share. */
-    g_auto(PtNode) moved = {fs, pt_inode_linked_at(fs, from), -1};
-    g_auto(PtNode) swapped = {0};
-    if (flags & RENAME_EXCHANGE) {
-        swapped = (PtNode){fs, pt_inode_linked_at(fs, to), -1};
-    }
+    bool exchange = flags & RENAME_EXCHANGE;
+    g_auto(PtChange) G_GNUC_UNUSED leaving = pt_change_begin(fs, from->parent);
+    g_auto(PtChange) G_GNUC_UNUSED arriving = pt_change_begin(fs, to->parent);
+    /* In use until they are known to be where they are then. */
+    g_auto(Renamed) moved = {.fs = fs};
+    g_auto(Renamed) other = {.fs = fs};
+    find_renamed(fs, from, true, &moved);
+    find_renamed(fs, to, exchange, &other);
     /* Not renameat2(3), which makes another system call when there are no flags. */
     if (syscall(SYS_renameat2, from->dir_fd, from->name, to->dir_fd, to->name, flags) <
         0) {
         return pt_error();
     }
-    settle(fs, moved.inode);
-    settle(fs, swapped.inode);
+    note_renamed(fs, &moved, to);
+    if (exchange) {
+        note_renamed(fs, &other, from);
+    }
     return 0;
 }
 
@@ -122,5 +163,5 @@ int pt_link(PtFs *fs, uint64_t nodeid, uint64_t new_parent, const char *new_name
     if (node.inode->mount_class == PT_MOUNT_OVERLAY) {
         pt_inode_settle(fs, node.inode);
     }
-    return pt_entry_look_up(fs, &place, false, ret_entry);
+    return pt_entry_look_up(fs, &place, ret_entry);
 }

@@ -1,25 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tests/unit/scratch.h"
+#include "tests/unit/by-name.h"
 
 #include <pthread.h>
-
-#include "passthrough/inode.h"
-#include "passthrough/internal.h"
 
 /*
  * Node ids: what a guest that counts wrong, remembers what it gave back or invents ids
  * can and cannot reach.
  */
 
-static int getattr_error(const Scratch *s, uint64_t nodeid)
-{
-    PtAttr attr;
-    return pt_getattr(s->fs, nodeid, PT_NO_HANDLE, &attr);
-}
-
 static void test_size(void)
 {
-    g_assert_cmpuint(sizeof(PtInode), ==, 64);
+    g_assert_cmpuint(sizeof(PtInode), ==, 80);
 }
 
 static void test_same_file_same_id(void)
@@ -53,13 +44,6 @@ static void test_another_file_another_id(void)
     scratch_close(&s);
 }
 
-static PtInode *inode_of(const Scratch *s, uint64_t nodeid)
-{
-    PtInode *inode = (PtInode *)(void *)pt_slots_at(&s->fs->inodes, (uint32_t)nodeid);
-    g_assert_nonnull(inode);
-    return inode;
-}
-
 /* Where the time of birth differs the held descriptor decides. */
 static void test_time_of_birth(void)
 {
@@ -73,7 +57,8 @@ static void test_time_of_birth(void)
     g_assert_cmpuint(lookup(&s, PT_ROOT_ID, "a").nodeid, ==, a);
     /* It is another file with a number that was used again. */
     inode_of(&s, a)->btime ^= 1;
-    g_assert_cmpint(dup3(inode_of(&s, b)->fd, inode_of(&s, a)->fd, O_CLOEXEC), >=, 0);
+    g_assert_cmpint(
+        dup3(pt_hold_fd(inode_of(&s, b)), pt_hold_fd(inode_of(&s, a)), O_CLOEXEC), >=, 0);
     uint64_t again = lookup(&s, PT_ROOT_ID, "a").nodeid;
     g_assert_cmpuint(again, !=, a);
     g_assert_cmpuint(again, !=, b);
@@ -185,44 +170,6 @@ static void test_removed_stays_usable(void)
     g_assert_cmpint(pt_getattr(s.fs, a, PT_NO_HANDLE, &attr), ==, 0);
     g_assert_cmpuint(attr.stx.stx_nlink, ==, 0);
     open_node(&s, a, O_RDWR);
-    scratch_close(&s);
-}
-
-static void test_budget(void)
-{
-    PtConfig config = scratch_config();
-    config.max_descriptors = 4; /* one is the root's */
-    Scratch s = scratch_open_with(&config);
-    PtEntry entry;
-    PtOpened opened;
-    char name[] = "0";
-    for (; name[0] < '6'; name[0]++) {
-        host_write(&s, name, "x");
-    }
-    uint64_t a = lookup(&s, PT_ROOT_ID, "0").nodeid;
-    uint64_t b = lookup(&s, PT_ROOT_ID, "1").nodeid;
-    lookup(&s, PT_ROOT_ID, "2");
-    for (int i = 0; i < 100; i++) {
-        g_assert_cmpint(lookup_error(&s, PT_ROOT_ID, "3"), ==, -ENFILE);
-        g_assert_cmpint(pt_open(s.fs, a, O_RDONLY, false, &opened), ==, -ENFILE);
-        g_assert_cmpint(pt_opendir(s.fs, PT_ROOT_ID, 0, &opened), ==, -ENFILE);
-    }
-    /* What needs no new descriptor goes on. */
-    g_assert_cmpuint(lookup(&s, PT_ROOT_ID, "0").nodeid, ==, a);
-    g_assert_cmpint(getattr_error(&s, a), ==, 0);
-    g_assert_cmpint(pt_unlink(s.fs, PT_ROOT_ID, "5"), ==, 0);
-    /* Nothing is made that could not be answered. */
-    PtMake make = make_of(&root_caller, PT_ROOT_ID, "new", 0644);
-    g_assert_cmpint(pt_mkdir(s.fs, &make, &entry), ==, -ENFILE);
-    g_assert_cmpint(pt_create(s.fs, &make, &entry, &opened), ==, -ENFILE);
-    g_assert_cmpint(lookup_error(&s, PT_ROOT_ID, "new"), ==, -ENOENT);
-
-    pt_forget(s.fs, b, 1);
-    opened = open_node(&s, a, O_RDONLY);
-    g_assert_cmpint(pt_create(s.fs, &make, &entry, &opened), ==, -ENFILE);
-    g_assert_cmpint(pt_release(s.fs, a, opened.handle), ==, 0);
-    lookup(&s, PT_ROOT_ID, "3");
-    g_assert_cmpuint(scratch_stats(&s).descriptors, ==, 4);
     scratch_close(&s);
 }
 
@@ -379,7 +326,6 @@ int main(int argc, char **argv)
     g_test_add_func("/inode/invented-ids", test_invented_ids);
     g_test_add_func("/inode/forgotten-while-open", test_forgotten_while_open);
     g_test_add_func("/inode/removed-stays-usable", test_removed_stays_usable);
-    g_test_add_func("/inode/budget", test_budget);
     g_test_add_func("/inode/reset", test_reset);
     g_test_add_func("/inode/many", test_many);
     g_test_add_func("/inode/threads", test_threads);

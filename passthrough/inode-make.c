@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+
+#include "passthrough/inode-hold.h"
+#include "passthrough/inode-index.h"
+#include "passthrough/inode-known.h"
+#include "passthrough/inode-place.h"
+#include "passthrough/inode.h"
+#include "passthrough/internal.h"
+
+/*
+ * Making inodes, of files that were opened and of those that were only seen.
+ */
+
+/* What a new inode is made of. */
+typedef struct Making {
+    PtKey key;
+    const PtPlace *place;
+    const struct statx *seen;
+    PtMount *mount; /* a reference; the inode's, if it is made */
+    PtHeld held;
+    int fd;      /* or -1 */
+    bool is_new; /* out: it was made of this */
+} Making;
+
+static PtInode *take_inode(PtFs *fs, const Making *making)
+{
+    PtInode *inode = (PtInode *)(void *)pt_slots_take(&fs->inodes);
+    if (inode == NULL) {
+        return NULL;
+    }
+    atomic_store_explicit(&inode->nlookup, 0, memory_order_relaxed);
+    inode->mount = making->mount->slot.index;
+    inode->mount_class = (uint8_t)making->mount->class;
+    inode->type = (uint8_t)(making->seen->stx_mode >> 12);
+    inode->held = (uint8_t)making->held;
+    inode->key_kind = PT_KEY_NONE;
+    pt_hold_start(inode, making->fd);
+    if (making->held == PT_HELD_NAME) {
+        pt_home_start(inode, making->place);
+    } else {
+        pt_home_start(inode, NULL);
+    }
+    return inode;
+}
+
+/* Nobody has seen it. */
+static void discard(PtFs *fs, PtInode *inode)
+{
+    PtInode *parent = pt_home_end(fs, inode);
+    pt_slots_give(&fs->inodes, &inode->slot);
+    if (parent != NULL) {
+        pt_inode_put(fs, parent);
+    }
+}
+
+/* Return: 0 with an inode, referenced: a new one, or one that came first; the mount's
+ * reference is used up either way. */
+static int make(PtFs *fs, Making *making, PtInode **ret_inode)
+{
+    PtInode *other = NULL;
+    int r = -ENOMEM;
+    PtInode *inode = take_inode(fs, making);
+    if (inode != NULL) {
+        r = pt_index_insert(fs, inode, &making->key, &other);
+        if (r == 0 && other == NULL) {
+            making->is_new = true;
+            *ret_inode = inode;
+            return 0;
+        }
+        discard(fs, inode);
+    }
+    pt_mount_put(&fs->mounts, making->mount);
+    *ret_inode = other;
+    return r;
+}
+
+int pt_inode_set_root(PtFs *fs, int fd_take)
+{
+    g_auto(PtFd) fd = {.fd = -1};
+    struct statx seen;
+    PtMount *mount = NULL;
+    int r = pt_fd_reserve(fs, &fd);
+    if (r < 0) {
+        (void)close(fd_take); /* never read or written */
+        return r;
+    }
+    fd.fd = fd_take;
+    r = pt_stat(fs, fd.fd, "", &seen);
+    if (r < 0) {
+        return r;
+    }
+    PtIdentity id = pt_identity(&seen);
+    r = pt_mount_get(&fs->mounts, id.mount_id, id.dev, fd.fd, &mount);
+    if (r < 0) {
+        return r;
+    }
+    Making making = {.seen = &seen, .mount = mount, .held = PT_HELD_OPEN, .fd = fd.fd};
+    PtInode *inode = take_inode(fs, &making);
+    if (inode == NULL) {
+        pt_mount_put(&fs->mounts, mount);
+        return -ENOMEM;
+    }
+    (void)pt_fd_steal(&fd); /* the inode has it already */
+    atomic_store_explicit(&inode->nlookup, 1, memory_order_relaxed);
+    pt_slot_publish(&inode->slot);
+    return 0;
+}
+
+static int get_mount(PtFs *fs, const PtPlace *place, const PtIdentity *id, int fd,
+                     PtMount **ret_mount)
+{
+    if (pt_inode_on_mount(fs, place->parent, id)) {
+        *ret_mount = pt_mount_at(&fs->mounts, place->parent->mount);
+        pt_mount_ref(*ret_mount);
+        return 0;
+    }
+    return pt_mount_get(&fs->mounts, id->mount_id, id->dev, fd, ret_mount);
+}
+
+/* On overlayfs a number may be shared with another file. */
+static bool may_share_number(PtMountClass class, const struct statx *seen)
+{
+    return class == PT_MOUNT_OVERLAY && S_ISREG(seen->stx_mode) && seen->stx_nlink > 1;
+}
+
+bool pt_inode_births(PtFs *fs, const PtInode *directory)
+{
+    return pt_mount_at(&fs->mounts, directory->mount)->births;
+}
+
+bool pt_inode_may_be_named(PtFs *fs, const PtPlace *place, const struct statx *seen)
+{
+    PtIdentity id = pt_identity(seen);
+    const PtMount *mount = pt_mount_at(&fs->mounts, place->parent->mount);
+    /* Where a mount begins stays open: that keeps its ids from being given away. */
+    return mount->births && id.btime != 0 && pt_inode_on_mount(fs, place->parent, &id) &&
+           !may_share_number(mount->class, seen);
+}
+
+int pt_inode_list(PtFs *fs, const PtPlace *place, const struct statx *seen,
+                  PtInode **ret_inode)
+{
+    Making making = {
+        .key = {pt_identity(seen), 0, PT_KEY_NUMBER},
+        .place = place,
+        .seen = seen,
+        .mount = pt_mount_at(&fs->mounts, place->parent->mount),
+        .held = PT_HELD_NAME,
+        .fd = -1,
+    };
+    pt_mount_ref(making.mount);
+    atomic_fetch_add(&fs->n_by_name, 1);
+    int r = make(fs, &making, ret_inode);
+    if (!making.is_new) {
+        atomic_fetch_sub(&fs->n_by_name, 1);
+    }
+    return r;
+}
+
+static int add_new(PtFs *fs, Making *making, PtFd *fd, PtInode **ret_inode)
+{
+    if (may_share_number(making->mount->class, making->seen) &&
+        making->place->name != NULL) {
+        making->key.tag = pt_place_tag(fs, making->place);
+        making->key.kind = PT_KEY_NAME;
+    }
+    if (pt_inode_may_be_named(fs, making->place, making->seen)) {
+        making->held = PT_HELD_NAME;
+    }
+    making->fd = fd->fd;
+    int r = make(fs, making, ret_inode);
+    if (making->is_new) {
+        (void)pt_fd_steal(fd); /* the inode has it already */
+        pt_hold_enter(fs, *ret_inode);
+    }
+    return r;
+}
+
+int pt_inode_adopt(PtFs *fs, const PtPlace *place, PtFd *fd, struct statx *ret_seen,
+                   PtInode **ret_inode)
+{
+    PtMount *mount = NULL;
+    int r = pt_stat(fs, fd->fd, "", ret_seen);
+    if (r < 0) {
+        return r;
+    }
+    PtKey key = {pt_identity(ret_seen), 0, PT_KEY_NUMBER};
+    r = get_mount(fs, place, &key.identity, fd->fd, &mount);
+    if (r < 0) {
+        return r;
+    }
+    if (mount->class == PT_MOUNT_REMOTE) {
+        key.tag = pt_handle_hash(fs, fd->fd);
+    }
+    *ret_inode = pt_inode_find(fs, place, &key, true);
+    if (*ret_inode != NULL) {
+        pt_mount_put(&fs->mounts, mount);
+        return 0;
+    }
+    Making making = {.key = key, .place = place, .seen = ret_seen, .mount = mount};
+    return add_new(fs, &making, fd, ret_inode);
+}
