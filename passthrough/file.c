@@ -172,17 +172,23 @@ int pt_fsync(PtFs *fs, uint64_t nodeid, uint64_t handle, bool datasync)
     return r < 0 ? pt_error() : 0;
 }
 
-int pt_fallocate(PtFs *fs, uint64_t nodeid, uint64_t handle, uint32_t mode,
-                 uint64_t offset, uint64_t length)
+int pt_fallocate(PtFs *fs, const PtAllocate *allocate)
 {
     g_auto(PtOpenFile) file = {0};
+    g_auto(PtPrivileges) privileges = {0};
+    uint64_t offset = allocate->offset;
+    uint64_t length = allocate->length;
     if (offset > INT64_MAX || length > INT64_MAX || length == 0) {
         return -EINVAL;
     }
     if (offset + length > INT64_MAX) {
         return -EFBIG;
     }
-    int r = pt_open_file_get(fs, nodeid, handle, PT_HANDLE_FILE, &file);
+    int r =
+        pt_open_file_get(fs, allocate->nodeid, allocate->handle, PT_HANDLE_FILE, &file);
+    if (r == 0) {
+        r = pt_privileges_drop(allocate->kill_suidgid, &privileges);
+    }
     if (r < 0) {
         return r;
     }
@@ -190,7 +196,7 @@ int pt_fallocate(PtFs *fs, uint64_t nodeid, uint64_t handle, uint32_t mode,
     if (r < 0) {
         return r;
     }
-    r = fallocate(file.handle->fd, (int)mode, (off_t)offset, (off_t)length);
+    r = fallocate(file.handle->fd, (int)allocate->mode, (off_t)offset, (off_t)length);
     return r < 0 ? pt_error() : 0;
 }
 

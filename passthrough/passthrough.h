@@ -140,8 +140,7 @@ ssize_t pt_write(PtFs *fs, const PtIo *io);
 int pt_flush(PtFs *fs, uint64_t nodeid, uint64_t handle);
 int pt_fsync(PtFs *fs, uint64_t nodeid, uint64_t handle, bool datasync);
 int pt_release(PtFs *fs, uint64_t nodeid, uint64_t handle);
-int pt_fallocate(PtFs *fs, uint64_t nodeid, uint64_t handle, uint32_t mode,
-                 uint64_t offset, uint64_t length);
+int pt_fallocate(PtFs *fs, const PtAllocate *allocate);
 /** pt_lseek() - SEEK_DATA and SEEK_HOLE (and the rest) on an open file. */
 int pt_lseek(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset, uint32_t whence,
              uint64_t *ret_offset);

@@ -138,6 +138,9 @@ typedef struct PtOpened {
 #define PT_SET_ATIME_NOW 64u
 #define PT_SET_MTIME_NOW 128u
 #define PT_SET_KILL_SUIDGID 256u /* with SIZE: drop set-id bits and capabilities */
+/** Alone: drop set-id bits and capabilities as chown(2) does, if @uid asks, who is root
+ * or the file's owner; nothing for others. */
+#define PT_SET_KILL_FOR_UID 512u
 
 /** struct PtStatx - what STATX asks for. */
 typedef struct PtStatx {
@@ -206,6 +209,16 @@ typedef struct PtFlagsOf {
     uint64_t handle;
     bool is_directory; /* of which kind the handle has to be */
 } PtFlagsOf;
+
+/** struct PtAllocate - FALLOCATE. */
+typedef struct PtAllocate {
+    uint64_t nodeid;
+    uint64_t handle;
+    uint32_t mode; /* FALLOC_FL_* */
+    uint64_t offset;
+    uint64_t length;
+    bool kill_suidgid; /* drop set-id bits and capabilities */
+} PtAllocate;
 
 /** struct PtDirent - one name in a directory; @name is NUL-terminated, valid until the
  * next. */

@@ -339,6 +339,7 @@ def lose(guest, name):
         return errno_of(lambda: guest.client.mkdir(fuse.ROOT, name))
 
 
+@pytest.mark.unwatched('it loses its threads on purpose')
 @pytest.mark.sandboxed
 @pytest.mark.unwatched('a worker of it leaves')
 def test_worker_that_cannot_get_back(serve, scratch, share):
@@ -364,6 +365,7 @@ def test_worker_that_cannot_get_back(serve, scratch, share):
     assert said.count('no worker is left') == 1
 
 
+@pytest.mark.unwatched('it loses a thread on purpose')
 @pytest.mark.sandboxed
 @pytest.mark.unwatched('a worker of it leaves')
 def test_worker_that_leaves_work(serve, scratch, share):

@@ -589,15 +589,15 @@ int pt_release(PtFs *fs, uint64_t nodeid, uint64_t handle)
     return result;
 }
 
-int pt_fallocate(PtFs *fs, uint64_t nodeid, uint64_t handle, uint32_t mode,
-                 uint64_t offset, uint64_t length)
+int pt_fallocate(PtFs *fs, const PtAllocate *allocate)
 {
     return on_handle(fs, &(NullFsCall){.function = __func__,
-                                       .nodeid = nodeid,
-                                       .handle = handle,
-                                       .mode = mode,
-                                       .offset = offset,
-                                       .other = length});
+                                       .nodeid = allocate->nodeid,
+                                       .handle = allocate->handle,
+                                       .mode = allocate->mode,
+                                       .offset = allocate->offset,
+                                       .other = allocate->length,
+                                       .flag = allocate->kill_suidgid});
 }
 
 int pt_lseek(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset, uint32_t whence,

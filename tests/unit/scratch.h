@@ -178,6 +178,17 @@ static inline ssize_t read_text(const Scratch *s, uint64_t nodeid, uint64_t hand
     return pt_read(s->fs, &io);
 }
 
+static inline int allocate(PtFs *fs, uint64_t nodeid, uint64_t handle, uint32_t mode,
+                           uint64_t offset, uint64_t length)
+{
+    const PtAllocate allocate = {.nodeid = nodeid,
+                                 .handle = handle,
+                                 .mode = mode,
+                                 .offset = offset,
+                                 .length = length};
+    return pt_fallocate(fs, &allocate);
+}
+
 /* Run a function in a child process, as another user, and give back what it returns. */
 typedef int (*AsUser)(const Scratch *s, void *data);
 

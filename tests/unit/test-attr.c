@@ -248,6 +248,29 @@ static void test_nothing(void)
     scratch_close(&s);
 }
 
+/* chown(2) that names nobody takes set-id bits, if root or the owner makes it. */
+static void test_kill_for(void)
+{
+    static const struct {
+        uint32_t uid;
+        mode_t want;
+    } cases[] = {{0, 0755}, {1000, 0755}, {1001, 06755}};
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        Scratch s = scratch_open();
+        PtAttr attr;
+        host_write(&s, "f", "1");
+        g_assert_cmpint(fchownat(s.dir, "f", 1000, 1000, 0), ==, 0);
+        g_assert_cmpint(fchmodat(s.dir, "f", 06755, 0), ==, 0);
+        uint64_t f = lookup(&s, PT_ROOT_ID, "f").nodeid;
+        PtSetattr set = {
+            .valid = PT_SET_KILL_FOR_UID, .handle = PT_NO_HANDLE, .uid = cases[i].uid};
+        g_assert_cmpint(set_on(&s, f, set, &attr), ==, 0);
+        g_assert_cmphex(attr.stx.stx_mode & 07777, ==, cases[i].want);
+        g_assert_cmpuint(attr.stx.stx_uid, ==, 1000);
+        scratch_close(&s);
+    }
+}
+
 static void test_statfs(void)
 {
     Scratch s = scratch_open();
@@ -279,6 +302,7 @@ int main(int argc, char **argv)
     g_test_add_func("/attr/size", test_size);
     g_test_add_func("/attr/times", test_times);
     g_test_add_func("/attr/nothing", test_nothing);
+    g_test_add_func("/attr/kill-for", test_kill_for);
     g_test_add_func("/attr/statfs", test_statfs);
     return g_test_run();
 }

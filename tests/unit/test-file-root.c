@@ -83,7 +83,7 @@ static void test_data(void)
         read_text(&root.s, PT_ROOT_ID, opened.handle, 0, buffer, sizeof(buffer)), ==, 8);
     g_assert_cmpstr(buffer, ==, "conTENTS");
     g_assert_cmpint(pt_fsync(fs, PT_ROOT_ID, opened.handle, true), ==, 0);
-    g_assert_cmpint(pt_fallocate(fs, PT_ROOT_ID, opened.handle, 0, 0, 100), ==, 0);
+    g_assert_cmpint(allocate(fs, PT_ROOT_ID, opened.handle, 0, 0, 100), ==, 0);
     g_assert_cmpint(pt_getattr(fs, PT_ROOT_ID, opened.handle, &attr), ==, 0);
     g_assert_cmpuint(attr.stx.stx_size, ==, 100);
     g_assert_cmpint(pt_flush(fs, PT_ROOT_ID, opened.handle), ==, 0);

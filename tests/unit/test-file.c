@@ -271,6 +271,8 @@ static int do_natively(const Scratch *s, void *data)
         return write(fd, "x", 1) != 1;
     case 't':
         return ftruncate(fd, 3) < 0;
+    case 'a':
+        return fallocate(fd, 0, 0, 4096) < 0;
     default:
         return 0;
     }
@@ -292,6 +294,12 @@ static void do_ours(const Scratch *s, uint64_t f, const char *what, bool kill)
         g_assert_cmpint(pt_setattr(s->fs, f, &set, &attr), ==, 0);
         break;
     }
+    case 'a': {
+        PtAllocate allocate = {.nodeid = f, .length = 4096, .kill_suidgid = kill};
+        allocate.handle = open_node(s, f, O_WRONLY).handle;
+        g_assert_cmpint(pt_fallocate(s->fs, &allocate), ==, 0);
+        break;
+    }
     default:
         g_assert_cmpint(pt_open(s->fs, f, O_WRONLY | O_TRUNC, kill, &opened), ==, 0);
     }
@@ -307,7 +315,7 @@ static uint32_t effective_capabilities(void)
 
 static void test_set_id_bits(void)
 {
-    static const char *const whats[] = {"write", "truncate", "open"};
+    static const char *const whats[] = {"write", "truncate", "open", "allocate"};
     static const mode_t modes[] = {06777, 04766, 02777, 06773, 0666};
     const PtCaller user = {.uid = 1000, .gid = 1000};
     uint32_t before = effective_capabilities();
@@ -377,11 +385,11 @@ static void test_fallocate(void)
     uint64_t h = open_node(&s, f, O_RDWR).handle;
     const uint32_t punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     char buffer[8];
-    g_assert_cmpint(pt_fallocate(s.fs, f, h, 0, 0, 4096), ==, 0);
+    g_assert_cmpint(allocate(s.fs, f, h, 0, 0, 4096), ==, 0);
     g_assert_cmpint(host_stat(&s, "f").st_size, ==, 4096);
-    g_assert_cmpint(pt_fallocate(s.fs, f, h, FALLOC_FL_KEEP_SIZE, 4096, 4096), ==, 0);
+    g_assert_cmpint(allocate(s.fs, f, h, FALLOC_FL_KEEP_SIZE, 4096, 4096), ==, 0);
     g_assert_cmpint(host_stat(&s, "f").st_size, ==, 4096);
-    g_assert_cmpint(pt_fallocate(s.fs, f, h, punch, 2, 4), ==, 0);
+    g_assert_cmpint(allocate(s.fs, f, h, punch, 2, 4), ==, 0);
     g_assert_cmpint(read_text(&s, f, h, 0, buffer, 8), ==, 8);
     g_assert_cmpint(memcmp(buffer,
                            "12\0\0\0\0"
@@ -397,11 +405,11 @@ static void test_fallocate(void)
                {edge, edge, -EFBIG},   {edge, 1, -EFBIG},
                {1, edge, -EFBIG}};
     for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
-        g_assert_cmpint(pt_fallocate(s.fs, f, h, 0, bad[i].offset, bad[i].length), ==,
+        g_assert_cmpint(allocate(s.fs, f, h, 0, bad[i].offset, bad[i].length), ==,
                         bad[i].want);
     }
-    g_assert_cmpint(pt_fallocate(s.fs, f, h, 0x80000000u, 0, 1), ==, -EOPNOTSUPP);
-    g_assert_cmpint(pt_fallocate(s.fs, f, h, FALLOC_FL_PUNCH_HOLE, 0, 1), <, 0);
+    g_assert_cmpint(allocate(s.fs, f, h, 0x80000000u, 0, 1), ==, -EOPNOTSUPP);
+    g_assert_cmpint(allocate(s.fs, f, h, FALLOC_FL_PUNCH_HOLE, 0, 1), <, 0);
     scratch_close(&s);
 }
 

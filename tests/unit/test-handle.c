@@ -51,8 +51,7 @@ static int use(const Scratch *s, uint64_t nodeid, uint64_t handle, bool dir)
     g_assert_cmpint(pt_fsync(s->fs, nodeid, handle, true), ==, r);
     g_assert_cmpint(pt_flush(s->fs, nodeid, handle), ==, r);
     g_assert_cmpint(pt_lseek(s->fs, nodeid, handle, 0, SEEK_SET, &offset), ==, r);
-    g_assert_cmpint(pt_fallocate(s->fs, nodeid, handle, FALLOC_FL_KEEP_SIZE, 0, 1), ==,
-                    r);
+    g_assert_cmpint(allocate(s->fs, nodeid, handle, FALLOC_FL_KEEP_SIZE, 0, 1), ==, r);
     g_assert_cmpint(read_text(s, nodeid, handle, 0, buffer, 4), ==, r == 0 ? 4 : r);
     g_assert_cmpint(write_text(s, nodeid, handle, 0, "w"), ==, r == 0 ? 1 : r);
     return r;
@@ -95,7 +94,7 @@ static void test_of_another_kind(void)
     g_assert_cmpint(pt_fsync(fs, t.dir, dir, false), ==, -EBADF);
     g_assert_cmpint(pt_flush(fs, t.dir, dir), ==, -EBADF);
     g_assert_cmpint(pt_lseek(fs, t.dir, dir, 0, SEEK_SET, &offset), ==, -EBADF);
-    g_assert_cmpint(pt_fallocate(fs, t.dir, dir, 0, 0, 1), ==, -EBADF);
+    g_assert_cmpint(allocate(fs, t.dir, dir, 0, 0, 1), ==, -EBADF);
     g_assert_cmpint(pt_release(fs, t.dir, dir), ==, -EBADF);
     g_assert_cmpint(pt_releasedir(fs, t.a, t.open_a.handle), ==, -EBADF);
     g_assert_cmpint(pt_fsyncdir(fs, t.a, t.open_a.handle, false), ==, -EBADF);

@@ -6,6 +6,7 @@
 #include "virtiofsd/fuse/op.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glib.h>
 #include <string.h>
 
@@ -264,6 +265,82 @@ static void test_labels_not_agreed(void)
     }
 }
 
+/* ---- set-id bits ------------------------------------------------------------------ */
+
+static Message open_message(uint32_t open_flags)
+{
+    const struct fuse_open_in in = {.flags = O_WRONLY | O_TRUNC,
+                                    .open_flags = open_flags};
+    Message message;
+
+    message_begin(&message, FUSE_OPEN);
+    message.header.nodeid = 7;
+    message_add(&message, &in, sizeof(in));
+    return message;
+}
+
+/* Is the request by @uid one that takes set-id bits away? */
+static bool kills(Harness *harness, Message *message, uint32_t uid)
+{
+    message->header.uid = uid;
+    g_assert_cmpint(call(harness, message), ==, 0);
+    return null_fs_last(harness->fs)->flag;
+}
+
+static void check_kills(bool killpriv, uint32_t uid, bool expected)
+{
+    static const uint32_t opcodes[] = {FUSE_FALLOCATE, FUSE_COPY_FILE_RANGE, 53};
+    SessionConfig config = harness_config();
+    Message message;
+
+    config.killpriv_v2 = killpriv;
+    g_autoptr(Harness) harness = harness_new(&config);
+    harness_init(harness, ALL_FLAGS);
+    for (size_t i = 0; i < G_N_ELEMENTS(opcodes); i++) {
+        g_assert_true(message_honest(&message, opcodes[i]));
+        g_assert_cmpint(kills(harness, &message, uid), ==, expected);
+    }
+    message = open_message(FUSE_OPEN_KILL_SUIDGID);
+    g_assert_true(kills(harness, &message, uid));
+    message = open_message(0);
+    g_assert_cmpint(kills(harness, &message, uid), ==, expected && !killpriv);
+}
+
+/* Root's bits stay; who does not say who he is, is not root, where it is ours to know. */
+static void test_set_id_bits(void)
+{
+    check_kills(true, 0, false);
+    check_kills(true, 1000, true);
+    check_kills(true, UINT32_MAX, true);
+    check_kills(false, 0, false);
+    check_kills(false, 1000, true);
+    check_kills(false, UINT32_MAX, false);
+}
+
+/* A change of nothing asks for just that, if anybody asks. */
+static void test_set_nothing(void)
+{
+    static const uint32_t uids[] = {0, 1000, UINT32_MAX};
+    const struct fuse_setattr_in in = {.valid = 0};
+
+    for (size_t i = 0; i < 2 * G_N_ELEMENTS(uids); i++) {
+        uint32_t uid = uids[i / 2];
+        SessionConfig config = harness_config();
+        Message message;
+        config.killpriv_v2 = i % 2 == 0;
+        g_autoptr(Harness) harness = harness_new(&config);
+        const PtSetattr *set = &null_fs_last(harness->fs)->set;
+        bool expected = config.killpriv_v2 && uid != UINT32_MAX;
+        harness_init(harness, ALL_FLAGS);
+        message_begin(&message, FUSE_SETATTR);
+        message_add(&message, &in, sizeof(in));
+        message.header.uid = uid;
+        g_assert_cmpint(call(harness, &message), ==, 0);
+        g_assert_cmphex(set->valid, ==, expected ? PT_SET_KILL_FOR_UID : 0);
+        g_assert_cmpuint(set->uid, ==, expected ? uid : 0);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -273,5 +350,7 @@ int main(int argc, char **argv)
     g_test_add_func("/op-caller/labels", test_labels);
     g_test_add_func("/op-caller/bad-labels", test_bad_labels);
     g_test_add_func("/op-caller/labels-not-agreed", test_labels_not_agreed);
+    g_test_add_func("/op-caller/set-id-bits", test_set_id_bits);
+    g_test_add_func("/op-caller/set-nothing", test_set_nothing);
     return g_test_run();
 }

@@ -442,7 +442,7 @@ static int do_write(const Scratch *s, uint64_t nodeid)
 static int do_fallocate(const Scratch *s, uint64_t nodeid)
 {
     PtOpened opened = open_node(s, nodeid, O_WRONLY);
-    int result = pt_fallocate(s->fs, nodeid, opened.handle, 0, 0, 4096);
+    int result = allocate(s->fs, nodeid, opened.handle, 0, 0, 4096);
     g_assert_cmpint(pt_release(s->fs, nodeid, opened.handle), ==, 0);
     return result;
 }

@@ -61,6 +61,14 @@ static bool is_valid(const struct fuse_setattr_in *in)
            ((in->valid & FATTR_MTIME) == 0 || in->mtimensec < NS_PER_S);
 }
 
+/* Where set-id bits are ours to drop (HANDLE_KILLPRIV_V2), Linux leaves them out of what
+ * it wants changed, and sends what is left even if that is nothing. */
+static bool wants_kill_alone(const Request *request, const PtSetattr *set)
+{
+    return set->valid == 0 && request->session->agreed.killpriv &&
+           request->header.uid != UINT32_MAX;
+}
+
 int op_setattr(Request *request)
 {
     const struct fuse_setattr_in *in = &request->in.setattr;
@@ -82,6 +90,10 @@ int op_setattr(Request *request)
         if ((in->valid & set_flags[i].theirs) != 0) {
             set.valid |= set_flags[i].ours;
         }
+    }
+    if (wants_kill_alone(request, &set)) {
+        set.valid = PT_SET_KILL_FOR_UID;
+        set.uid = request->header.uid;
     }
     int result = pt_setattr(request->fs, request->header.nodeid, &set, &attr);
     return result < 0 ? result : reply_attr(request, &attr);

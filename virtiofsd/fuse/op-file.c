@@ -18,10 +18,29 @@ static bool wants_write(uint32_t open_flags)
     return (open_flags & O_ACCMODE) != O_RDONLY || (open_flags & O_TRUNC) != 0;
 }
 
+/* Does what the caller changes lose its set-id bits, where the request does not tell? The
+ * caller without a name is taken for unprivileged, unless the guest's kernel sees to it
+ * itself. */
+static bool is_unprivileged(const Request *request)
+{
+    uint32_t uid = request->header.uid;
+
+    return uid == UINT32_MAX ? request->session->agreed.killpriv : uid != 0;
+}
+
+/* Without HANDLE_KILLPRIV_V2, Linux forgets to do it itself when it opens to truncate. */
+static bool open_kills(const Request *request)
+{
+    const struct fuse_open_in *in = &request->in.open;
+
+    return (in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0 ||
+           (!request->session->agreed.killpriv && is_unprivileged(request));
+}
+
 int op_open(Request *request)
 {
     const struct fuse_open_in *in = &request->in.open;
-    bool kill_suidgid = (in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
+    bool kill_suidgid = open_kills(request);
     PtOpened opened;
 
     if (request->session->config.readonly && wants_write(in->flags)) {
@@ -152,9 +171,16 @@ int op_release(Request *request)
 int op_fallocate(Request *request)
 {
     const struct fuse_fallocate_in *in = &request->in.fallocate;
+    const PtAllocate allocate = {
+        .nodeid = request->header.nodeid,
+        .handle = in->fh,
+        .mode = in->mode,
+        .offset = in->offset,
+        .length = in->length,
+        .kill_suidgid = is_unprivileged(request),
+    };
 
-    return pt_fallocate(request->fs, request->header.nodeid, in->fh, in->mode, in->offset,
-                        in->length);
+    return pt_fallocate(request->fs, &allocate);
 }
 
 int op_lseek(Request *request)
@@ -179,8 +205,7 @@ static ssize_t copy(Request *request)
         .to_offset = in->off_out,
         .length = in->len,
         .flags = (uint32_t)in->flags,
-        /* No flag tells, as WRITE's does; root is who may keep set-id bits. */
-        .kill_suidgid = request->header.uid != 0,
+        .kill_suidgid = is_unprivileged(request),
     };
 
     return in->flags > UINT32_MAX ? -EINVAL : pt_copy(request->fs, &copy);

@@ -33,6 +33,7 @@ typedef struct SessionAgreed {
     bool submounts;
     bool supp_groups;
     bool writeback;
+    bool killpriv; /* HANDLE_KILLPRIV_V2: set-id bits are ours to drop */
     bool posix_acl;
     bool dont_mask;    /* the umask comes along and is ours to apply */
     bool setxattr_ext; /* SETXATTR in its long form */

@@ -93,7 +93,7 @@ static const struct Capability {
     {FUSE_MAX_PAGES, when_always, NOTHING},
     {FUSE_CACHE_SYMLINKS, when_cache_always, NOTHING},
     {FUSE_SUBMOUNTS, when_submounts, AGREED(submounts)},
-    {FUSE_HANDLE_KILLPRIV_V2, when_killpriv, NOTHING},
+    {FUSE_HANDLE_KILLPRIV_V2, when_killpriv, AGREED(killpriv)},
     {FUSE_SETXATTR_EXT, when_posix_acl, AGREED(setxattr_ext)},
     {FUSE_INIT_EXT, when_always, NOTHING},
     {FUSE_SECURITY_CTX, when_security_label, AGREED(security_ctx)},
@@ -137,6 +137,12 @@ static uint64_t settle(const SessionConfig *config, uint64_t offered,
                 *(bool *)((char *)ret_agreed + capability->sets) = true;
             }
         }
+    }
+    /* Linux forgets the set-id bits when it opens a file to truncate it and they are not
+     * ours to drop, and does not tell who opens it: then truncating has to be a request
+     * of its own. */
+    if ((flags & FUSE_ALLOW_IDMAP) != 0 && !ret_agreed->killpriv) {
+        flags &= ~(uint64_t)FUSE_ATOMIC_O_TRUNC;
     }
     return flags;
 }
