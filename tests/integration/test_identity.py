@@ -9,7 +9,6 @@ import itertools
 import os
 import stat
 import struct
-import subprocess
 import sys
 
 import pytest
@@ -20,6 +19,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
 import fuse_client as fuse  # noqa: E402
 import launch  # noqa: E402
 from frontend import Frontend  # noqa: E402
+from strace import Strace  # noqa: E402
 
 EXT_GROUPS = 32
 
@@ -276,31 +276,6 @@ def test_nobody(serve, share):
 
 
 # ---- system calls ---------------------------------------------------------------------
-
-class Strace:
-    """strace on all threads of a daemon."""
-
-    def __init__(self, daemon, folder, *args):
-        self.path = os.path.join(folder, 'trace')
-        self.process = subprocess.Popen(
-            ['strace', '-f', '-qq', '-o', self.path, *args, '-p', str(daemon.pid)],
-            stderr=subprocess.PIPE)
-        launch.eventually(lambda: all(
-            'TracerPid:\t0' not in daemon.proc(f'task/{thread}/status')
-            for thread in daemon.threads()))
-
-    def calls(self):
-        """The names of the calls so far; strace is gone afterwards."""
-        self.stop()
-        with open(self.path, encoding='utf-8', errors='replace') as file:
-            lines = [line.split(None, 1)[1] for line in file if '(' in line]
-        return [line.split('(', 1)[0] for line in lines]
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-        self.process.stderr.close()
-
 
 IDENTITY_CALLS = {'setresuid', 'setresgid', 'setgroups', 'capset', 'capget', 'umask',
                   'setfsuid', 'setfsgid', 'setreuid', 'setregid', 'prctl', 'getgroups'}
