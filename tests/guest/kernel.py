@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))), 'support'))
@@ -26,7 +27,7 @@ SOURCES = {
 
 # What a guest needs, by file name; each brings what its "depends" names. Some kernels
 # have some of them built in.
-MODULES = ('virtio_pci', 'virtiofs', 'virtio_console')
+MODULES = ('virtio_pci', 'virtiofs', 'virtio_console', 'overlay')
 
 
 def _download(version, folder):
@@ -133,8 +134,9 @@ def folder_of(version='6.1'):
 
     Raises Unavailable.
     """
-    folder = os.path.join(cache_folder(), f'linux-{version}')
-    with locked(f'linux-{version}'):
+    name = f'linux-{version}-{zlib.crc32(" ".join(MODULES).encode()):08x}'
+    folder = os.path.join(cache_folder(), name)
+    with locked(name):
         if not os.path.isdir(folder):
             with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
                 package = _download(version, os.path.join(scratch, 'apt'))
