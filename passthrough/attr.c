@@ -11,6 +11,7 @@
 #include "passthrough/inode.h"
 #include "passthrough/internal.h"
 #include "passthrough/passthrough.h"
+#include "passthrough/translate.h"
 #include "passthrough/xattr.h"
 
 /*
@@ -97,12 +98,19 @@ static int set_owner(const PtFs *fs, const Target *target, const PtSetattr *set)
     if ((uid && set->uid == same) || (gid && set->gid == same)) {
         return -EINVAL;
     }
-    int r = pt_capability_drop(fs, target->fd, pt_inode_type(target->inode));
+    uint32_t host_uid = same;
+    uint32_t host_gid = same;
+    int r = uid ? pt_translate_to_host(fs->config.uids, set->uid, &host_uid) : 0;
+    if (r == 0 && gid) {
+        r = pt_translate_to_host(fs->config.gids, set->gid, &host_gid);
+    }
+    if (r == 0) {
+        r = pt_capability_drop(fs, target->fd, pt_inode_type(target->inode));
+    }
     if (r < 0) {
         return r;
     }
-    r = fchownat(target->fd, "", uid ? set->uid : same, gid ? set->gid : same,
-                 AT_EMPTY_PATH);
+    r = fchownat(target->fd, "", host_uid, host_gid, AT_EMPTY_PATH);
     return r < 0 ? pt_error() : 0;
 }
 
@@ -147,7 +155,8 @@ static int kill_for(PtFs *fs, const Target *target, uint32_t uid)
 {
     struct statx now;
     int r = uid == 0 ? 0 : pt_stat(fs, target->fd, "", &now);
-    if (r < 0 || (uid != 0 && now.stx_uid != uid)) {
+    if (r < 0 ||
+        (uid != 0 && pt_translate_to_guest(fs->config.uids, now.stx_uid) != uid)) {
         return r;
     }
     r = pt_capability_drop(fs, target->fd, pt_inode_type(target->inode));

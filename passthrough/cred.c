@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "passthrough/internal.h"
+#include "passthrough/translate.h"
 #include "virtiofsd/log.h"
 
 /*
@@ -249,7 +250,9 @@ static int id_error(int result)
 static int borrow_ids(const PtCaller *host, bool groups, PtCred *cred)
 {
     int r = 0;
-    if (groups && host->n_groups > 0) {
+    /* Who may not take groups can be nobody else either: what there is to grant, the
+     * host grants to this thread as it is. */
+    if (groups && host->n_groups > 0 && has(&thread.own, CAP_SETGID)) {
         r = set_groups(host->n_groups, host->groups);
         cred->groups = r == 0;
     }
@@ -280,12 +283,16 @@ int pt_cred_enter(const PtFs *fs, const PtCaller *caller, PtCred *ret_cred)
     if (!pt_thread_usable()) {
         return -EIO;
     }
+    PtCaller host;
     int r = pt_cred_check(caller);
+    if (r == 0) {
+        r = pt_translate_caller(fs, caller, &host);
+    }
     if (r < 0) {
         return r;
     }
     Rights rights = rights_of(fs, caller);
-    r = borrow_ids(caller, rights != RIGHTS_OWN, ret_cred);
+    r = borrow_ids(&host, rights != RIGHTS_OWN, ret_cred);
     if (r == 0) {
         r = borrow_rights(rights, ret_cred);
     }

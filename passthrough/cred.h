@@ -30,7 +30,7 @@ int pt_cred_check(const PtCaller *caller);
  * capabilities, and its ids where they are not 0.
  * Context: one at a time on a thread.
  * Return: 0 or a negative errno; then nothing is borrowed. -EOVERFLOW: an id that this
- * user namespace does not have.
+ * user namespace does not have. -EPERM: one that the guest is forbidden to use.
  */
 int pt_cred_enter(const PtFs *fs, const PtCaller *caller, PtCred *ret_cred);
 /** pt_cred_strict() - leave no permission check to the guest's kernel from here on.

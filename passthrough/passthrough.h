@@ -82,6 +82,21 @@ void pt_xattr_map_free(PtXattrMap *map);
 /** pt_xattr_map_keeps() - Return: whether guest and host have the same name for it. */
 bool pt_xattr_map_keeps(const PtXattrMap *map, const char *name);
 
+/* ---- translation of ids (translate.c) ---------------------------------------------- */
+
+/**
+ * pt_translation_add() - add a rule, as --translate-uid has them.
+ * @translation: NULL at first; to be freed with pt_translation_free(), whatever is
+ *               returned.
+ *
+ * Return: false with @error set to where and what is wrong.
+ */
+bool pt_translation_add(PtTranslation **translation, const char *rule, GError **error);
+void pt_translation_free(PtTranslation *translation);
+/** pt_attr_owner() - whose file it is for the guest. */
+void pt_attr_owner(const PtFs *fs, const PtAttr *attr, uint32_t *ret_uid,
+                   uint32_t *ret_gid);
+
 /* ---- names (name*.c) -------------------------------------------------------------- */
 
 /** pt_lookup() - find @name in directory @parent; "." and ".." are -EINVAL. */
@@ -202,6 +217,7 @@ void pt_dir_end(PtDirCursor *cursor);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtFs, pt_fs_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtXattrMap, pt_xattr_map_free)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtTranslation, pt_translation_free)
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(PtDirCursor, pt_dir_end)
 
 #endif

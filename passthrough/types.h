@@ -16,6 +16,9 @@ typedef struct PtFs PtFs;
 /** typedef PtXattrMap - rules by which extended attributes are renamed; see --xattrmap.
  */
 typedef struct PtXattrMap PtXattrMap;
+/** typedef PtTranslation - what ids the guest has for the host's, and the other way
+ * round; see --translate-uid. */
+typedef struct PtTranslation PtTranslation;
 
 /** The node id of the share's root, FUSE_ROOT_ID. Never forgotten. */
 #define PT_ROOT_ID UINT64_C(1)
@@ -42,6 +45,8 @@ typedef struct PtConfig {
     bool preserve_noatime;       /* honour O_NOATIME, else strip it */
     bool readonly;               /* leave no trace; but for CREATE the caller refuses */
     const PtXattrMap *xattr_map; /* NULL: names are the same; borrowed */
+    const PtTranslation *uids;   /* NULL: user ids are the same; borrowed */
+    const PtTranslation *gids;   /* likewise of groups */
     uint32_t max_descriptors;    /* most descriptors that the guest may keep open here */
 } PtConfig;
 
@@ -53,7 +58,7 @@ typedef struct PtAgreed {
     bool posix_locks; /* POSIX_LOCKS: record locks come here, and end at FLUSH */
 } PtAgreed;
 
-/** struct PtCaller - who asks, for requests that create something. */
+/** struct PtCaller - who asks, for requests that create something: the guest's ids. */
 typedef struct PtCaller {
     uint32_t uid;
     uint32_t gid;
@@ -65,7 +70,8 @@ typedef struct PtCaller {
 /** PtAttr.flags: another mount begins at this directory. */
 #define PT_ATTR_SUBMOUNT 1u
 
-/** struct PtAttr - attributes as statx(2) gives them. */
+/** struct PtAttr - attributes as statx(2) gives them: the host's ids, which are the
+ * guest's to see only as pt_attr_owner() has them. */
 typedef struct PtAttr {
     struct statx stx;
     uint32_t flags; /* PT_ATTR_* */
@@ -149,7 +155,8 @@ typedef struct PtStatx {
     uint32_t flags;  /* AT_STATX_*; others are -EINVAL */
 } PtStatx;
 
-/** struct PtSetattr - a change of attributes; times in seconds and nanoseconds. */
+/** struct PtSetattr - a change of attributes; times in seconds and nanoseconds, the
+ * guest's ids. */
 typedef struct PtSetattr {
     uint32_t valid;  /* PT_SET_* */
     uint64_t handle; /* PT_NO_HANDLE, or the open file to act on */

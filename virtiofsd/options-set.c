@@ -308,6 +308,17 @@ bool options_set_id_map(OptionsParse *parse, const OptionsRow *row, const char *
     return sandbox_id_map_add(map, value, &wrong) || fail_as(parse, value, wrong, error);
 }
 
+bool options_set_translation(OptionsParse *parse, const OptionsRow *row,
+                             const char *value, GError **error)
+{
+    PtTranslation **translation =
+        (PtTranslation **)(void *)((char *)parse->options + row->offset);
+    g_autoptr(GError) wrong = NULL;
+
+    return pt_translation_add(translation, value, &wrong) ||
+           fail_as(parse, value, wrong, error);
+}
+
 bool options_set_xattrmap(OptionsParse *parse, const OptionsRow *row, const char *value,
                           GError **error)
 {

@@ -201,12 +201,14 @@ const OptionsRow options_rows[] = {
     {.name = "translate-uid",
      .metavar = "RULE",
      .group = OPTIONS_GROUP_GUEST,
-     LATER,
+     .set = options_set_translation,
+     .offset = AT(uids),
      .help = "translate user ids between guest and host by RULE; may be repeated"},
     {.name = "translate-gid",
      .metavar = "RULE",
      .group = OPTIONS_GROUP_GUEST,
-     LATER,
+     .set = options_set_translation,
+     .offset = AT(gids),
      .help = "translate group ids between guest and host by RULE; may be repeated"},
 
     /* ---- what the guest may cache ---- */

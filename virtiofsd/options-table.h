@@ -138,6 +138,7 @@ bool options_set_tag(OptionsParse *, const OptionsRow *, const char *, GError **
 bool options_set_text(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_window(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_word(OptionsParse *, const OptionsRow *, const char *, GError **);
+bool options_set_translation(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_xattrmap(OptionsParse *, const OptionsRow *, const char *, GError **);
 
 /** options_legacy_finish() - one line that tells what to write instead of -o. */

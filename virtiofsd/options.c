@@ -67,6 +67,8 @@ void options_free(Options *options)
         return;
     }
     pt_xattr_map_free(options->xattr_map);
+    pt_translation_free(options->uids);
+    pt_translation_free(options->gids);
     g_free(options->tag);
     g_ptr_array_unref(options->warnings);
     g_ptr_array_unref(options->strings);
@@ -271,6 +273,18 @@ static bool check_acl(const OptionsParse *parse, GError **error)
     return true;
 }
 
+/* The lists name users and groups, and the host's kernel, which judges by them and passes
+ * them on to new files, knows the host's. Where several ids become one, no list can say
+ * both here and there what is meant. */
+static bool check_translation(const Options *options, GError **error)
+{
+    return options->session.posix_acl == SESSION_NEVER ||
+           (options->uids == NULL && options->gids == NULL) ||
+           fail_whole(error, "--posix-acl and --translate-uid or --translate-gid exclude"
+                             " each other: the ids in access control lists are not"
+                             " translated");
+}
+
 static void choose(uint64_t *value, uint64_t otherwise)
 {
     if (*value == BY_CACHE) {
@@ -285,6 +299,8 @@ static void settle(Options *options)
     SessionConfig *session = &options->session;
 
     session->cache = options->fs.cache;
+    options->fs.uids = options->uids;
+    options->fs.gids = options->gids;
     options->fs.readonly = session->readonly;
     options->sandbox.readonly = session->readonly;
     session->announce_submounts = options->fs.announce_submounts;
@@ -310,7 +326,7 @@ static bool finish(OptionsParse *parse, GError **error)
         return fail_whole(error, "no directory to share: give --shared-dir=DIR");
     }
     if (!check_socket(parse, error) || !check_maps(options, error) ||
-        !check_acl(parse, error)) {
+        !check_acl(parse, error) || !check_translation(options, error)) {
         return false;
     }
     settle(options);

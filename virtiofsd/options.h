@@ -34,6 +34,8 @@ typedef struct Options {
     PtConfig fs;
     SessionConfig session;
     PtXattrMap *xattr_map;         /* which .fs borrows, or NULL */
+    PtTranslation *uids;           /* likewise */
+    PtTranslation *gids;           /* likewise */
     char *tag;                     /* NULL, or 1 to 36 bytes */
     unsigned int thread_pool_size; /* request workers beyond the first */
     unsigned int n_request_queues;

@@ -18,11 +18,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
 
 import fuse_client as fuse  # noqa: E402
 import launch  # noqa: E402
+from callers import errno_of, make_as, natively  # noqa: E402
 from frontend import Frontend  # noqa: E402
 from strace import Strace  # noqa: E402
-
-EXT_GROUPS = 32
-
 
 class Guest:
     """A VMM with a FUSE client."""
@@ -62,48 +60,6 @@ def serve(start, share, scratch, extra_args, connect):
         return connect(daemon, **more)
 
     return make
-
-
-def natively(function, uid=0, gid=0, groups=(), umask=0):
-    """Run it in a child process as somebody; its errno, or 0."""
-    pid = os.fork()
-    if pid == 0:
-        status = 255
-        try:
-            os.umask(umask)
-            os.setgroups(list(groups))
-            os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
-            status = 0
-            function()
-        except OSError as error:
-            status = error.errno
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def errno_of(function):
-    """What a request is answered with, 0 for success."""
-    try:
-        function()
-    except fuse.FuseError as error:
-        return error.errno
-    return 0
-
-
-def group_extension(groups):
-    body = struct.pack(f'=I{len(groups)}I', len(groups), *groups)
-    body += bytes(-len(body) % 8)
-    return struct.pack('=II', 8 + len(body), EXT_GROUPS) + body
-
-
-def make_as(client, caller, opcode, parent, body):
-    """A creating request by (uid, gid, groups)."""
-    uid, gid, groups = caller
-    extension = group_extension(groups) if groups else b''
-    return client.send(opcode, parent, body + extension, uid=uid, gid=gid,
-                       extlen=len(extension) // 8)
 
 
 def looks(path):

@@ -17,6 +17,7 @@ sys.path[:0] = [os.path.join(TESTS, 'bridge'), os.path.join(TESTS, 'support')]
 
 import bridge as bridges  # noqa: E402
 import launch  # noqa: E402
+from callers import natively  # noqa: E402
 
 CONTENT = b'x' * 8192
 # What a file is before: set-id bits with and without the right to execute.
@@ -72,24 +73,6 @@ CALLS = {
 }
 
 
-def become_and(function, uid, gid, groups):
-    """The errno of a call made as somebody, 0 for success."""
-    pid = os.fork()
-    if pid == 0:
-        status = 255
-        try:
-            os.setgroups(list(groups))
-            os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
-            status = 0
-            function()
-        except OSError as error:
-            status = error.errno
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def prepare(folder, owner, mode):
     path = os.path.join(folder, 'file')
     if os.path.exists(path):
@@ -103,7 +86,7 @@ def prepare(folder, owner, mode):
 
 def outcome(folder, name, owner, mode, caller):
     path = prepare(folder, owner, mode)
-    result = become_and(lambda: CALLS[name](path), *caller)
+    result = natively(lambda: CALLS[name](path), *caller)
     found = os.stat(path)
     return (os.strerror(result), oct(found.st_mode), found.st_uid, found.st_gid,
             found.st_size)

@@ -34,6 +34,7 @@ struct PtFs {
     size_t fail_entry;
     bool lingers;
     bool marks_submounts;
+    uint32_t owner; /* what is added to the ids of files */
     bool records;
     NullFsCall last;
     char name[PT_NAME_MAX + 1]; /* of last */
@@ -105,6 +106,11 @@ void null_fs_fail_entry(PtFs *fs, size_t index)
 void null_fs_linger(PtFs *fs, bool on)
 {
     fs->lingers = on;
+}
+
+void null_fs_shift_owner(PtFs *fs, uint32_t by)
+{
+    fs->owner = by;
 }
 
 void null_fs_mark_submounts(PtFs *fs, bool on)
@@ -461,6 +467,13 @@ int pt_setattr(PtFs *fs, uint64_t nodeid, const PtSetattr *set, PtAttr *ret_attr
         fill_attr(fs, nodeid, ret_attr);
     }
     return end(fs, result);
+}
+
+void pt_attr_owner(const PtFs *fs, const PtAttr *attr, uint32_t *ret_uid,
+                   uint32_t *ret_gid)
+{
+    *ret_uid = attr->stx.stx_uid + fs->owner;
+    *ret_gid = attr->stx.stx_gid + 2 * fs->owner;
 }
 
 int pt_statfs(PtFs *fs, uint64_t nodeid, struct statvfs *ret_statvfs)

@@ -86,6 +86,8 @@ void null_fs_fail(PtFs *fs, int result);
 void null_fs_fail_entry(PtFs *fs, size_t index);
 /** null_fs_linger() - calls take a little longer, so that they overlap. */
 void null_fs_linger(PtFs *fs, bool on);
+/** null_fs_shift_owner() - the guest sees user ids @by, group ids twice @by higher. */
+void null_fs_shift_owner(PtFs *fs, uint32_t by);
 /** null_fs_mark_submounts() - every attribute says that it is one. */
 void null_fs_mark_submounts(PtFs *fs, bool on);
 

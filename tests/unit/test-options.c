@@ -656,6 +656,31 @@ static void test_print(void)
     g_assert_nonnull(strstr(list, "\n-o source=DIR\n"));
 }
 
+static void test_translation(void)
+{
+    static const char *const beside[] = {" --posix-acl", " --posix-acl=auto",
+                                         " -o posix_acl"};
+    g_autoptr(Options) none = parse(SERVE "--posix-acl");
+    g_assert_null(none->fs.uids);
+    g_assert_null(none->fs.gids);
+    g_autoptr(Options) some = parse(SERVE "--translate-uid map:0:100000:65536"
+                                          " --translate-uid=forbid-guest:70000:5"
+                                          " --posix-acl=never");
+    g_assert_nonnull(some->fs.uids);
+    g_assert_null(some->fs.gids);
+    for (size_t i = 0; i < G_N_ELEMENTS(beside); i++) {
+        g_autofree char *line =
+            g_strconcat(SERVE "--translate-gid=map:0:1:1", beside[i], NULL);
+        assert_refused(line, "--posix-acl and --translate-uid or --translate-gid");
+    }
+    assert_refused(SERVE "--translate-uid", "needs a value: --translate-uid=RULE");
+    assert_refused(SERVE "--translate-uid=map:0:x:1",
+                   "--translate-uid=map:0:x:1: character 7: the host id must be");
+    assert_refused(SERVE "--translate-gid=a\n", "character 1: the kind of rule must be");
+    assert_refused(SERVE "--translate-gid=map:0:5:9 --translate-gid=guest:8:3:1",
+                   "--translate-gid=guest:8:3:1: character 7: an earlier rule");
+}
+
 static void maps_of_a_user(const void *data)
 {
     if (geteuid() == 0) {
@@ -727,6 +752,7 @@ int main(int argc, char **argv)
     g_test_add_func("/options/attributes", test_attributes);
     g_test_add_func("/options/later", test_later);
     g_test_add_func("/options/maps", test_maps);
+    g_test_add_func("/options/translation", test_translation);
     g_test_add_func("/options/legacy", test_legacy);
     g_test_add_func("/options/legacy-wrong", test_legacy_wrong);
     g_test_add_func("/options/warnings", test_warnings);

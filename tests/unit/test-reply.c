@@ -113,6 +113,19 @@ static void test_entry(Fixture *fixture, gconstpointer data)
     g_assert_cmpint(reply_entry(&fixture->request, &entry), ==, 0);
     check_attr(&out->attr, FUSE_ATTR_SUBMOUNT);
 
+    /* The guest is told its own ids. */
+    null_fs_shift_owner(fixture->fs, 5);
+    set_room(fixture, 128);
+    g_assert_cmpint(reply_entry(&fixture->request, &entry), ==, 0);
+    g_assert_cmpuint(out->attr.uid, ==, 1005);
+    g_assert_cmpuint(out->attr.gid, ==, 1011);
+    set_room(fixture, 160 + 128);
+    g_assert_cmpint(reply_statx(&fixture->request, &entry.attr), ==, 0);
+    const struct abi_statx_out *statx = (const void *)fixture->out;
+    g_assert_cmpuint(statx->stat.uid, ==, 1005);
+    g_assert_cmpuint(statx->stat.gid, ==, 1011);
+    memset(fixture->out, 0xee, sizeof(fixture->out));
+
     set_room(fixture, 127);
     g_assert_cmpint(reply_entry(&fixture->request, &entry), ==, -EINVAL);
     g_assert_cmphex(fixture->out[0], ==, 0xee);

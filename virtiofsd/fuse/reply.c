@@ -37,7 +37,10 @@ static struct fuse_attr encode_attr(const Request *request, const PtAttr *attr)
 {
     const struct statx *stx = &attr->stx;
     bool submount = (attr->flags & PT_ATTR_SUBMOUNT) != 0;
+    uint32_t uid;
+    uint32_t gid;
 
+    pt_attr_owner(request->fs, attr, &uid, &gid);
     return (struct fuse_attr){
         .ino = stx->stx_ino,
         .size = stx->stx_size,
@@ -50,8 +53,8 @@ static struct fuse_attr encode_attr(const Request *request, const PtAttr *attr)
         .ctimensec = stx->stx_ctime.tv_nsec,
         .mode = stx->stx_mode,
         .nlink = stx->stx_nlink,
-        .uid = stx->stx_uid,
-        .gid = stx->stx_gid,
+        .uid = uid,
+        .gid = gid,
         .rdev = encode_rdev(stx),
         .blksize = stx->stx_blksize,
         .flags = submount && request->session->agreed.submounts ? FUSE_ATTR_SUBMOUNT : 0,
@@ -113,16 +116,21 @@ static struct abi_sx_time encode_time(const struct statx_timestamp *time)
     (STATX_ATTR_COMPRESSED | STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND |                  \
      STATX_ATTR_NODUMP | STATX_ATTR_ENCRYPTED | STATX_ATTR_VERITY)
 
-static struct abi_statx encode_statx(const struct statx *stx)
+static struct abi_statx encode_statx(const Request *request, const PtAttr *attr)
 {
+    const struct statx *stx = &attr->stx;
+    uint32_t uid;
+    uint32_t gid;
+
+    pt_attr_owner(request->fs, attr, &uid, &gid);
     return (struct abi_statx){
         .mask = stx->stx_mask & (STATX_BASIC_STATS | STATX_BTIME),
         .blksize = stx->stx_blksize,
         .attributes = stx->stx_attributes & STATX_ATTRIBUTES,
         .attributes_mask = stx->stx_attributes_mask & STATX_ATTRIBUTES,
         .nlink = stx->stx_nlink,
-        .uid = stx->stx_uid,
-        .gid = stx->stx_gid,
+        .uid = uid,
+        .gid = gid,
         .mode = stx->stx_mode,
         .ino = stx->stx_ino,
         .size = stx->stx_size,
@@ -142,7 +150,7 @@ int reply_statx(Request *request, const PtAttr *attr)
     struct abi_statx_out out = {
         .attr_valid = seconds(timeout_ns),
         .attr_valid_nsec = nanoseconds(timeout_ns),
-        .stat = encode_statx(&attr->stx),
+        .stat = encode_statx(request, attr),
     };
 
     return reply_bytes(request, &out, sizeof(out));
