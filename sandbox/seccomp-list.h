@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -74,6 +75,11 @@ static const SeccompRow seccomp_list[] = {
     ALLOW(listxattr, "passthrough: LISTXATTR, by descriptor number"),
     ALLOW(removexattr, "passthrough: REMOVEXATTR and file capabilities, by number"),
     ALLOW_IS(fcntl, 1, F_DUPFD_CLOEXEC, "passthrough: FLUSH"),
+    ALLOW_IS(fcntl, 1, F_OFD_SETLK, "passthrough: SETLK, SETLKW"),
+    ALLOW_IS(fcntl, 1, F_OFD_GETLK, "passthrough: GETLK"),
+    ALLOW_IS(flock, 1, LOCK_SH | LOCK_NB, "passthrough: SETLK of a whole file"),
+    ALLOW_IS(flock, 1, LOCK_EX | LOCK_NB, "passthrough: SETLK of a whole file"),
+    ALLOW_IS(flock, 1, LOCK_UN | LOCK_NB, "passthrough: SETLK of a whole file"),
 
     /* The VMM's messages */
     ALLOW(recvmsg, "vhost: messages"),
@@ -85,7 +91,7 @@ static const SeccompRow seccomp_list[] = {
 #else
     ALLOW(ppoll, "server: the loop"),
 #endif
-    ALLOW_IS(fcntl, 1, F_GETFL, "vhost: call descriptors are made non-blocking"),
+    ALLOW_IS(fcntl, 1, F_GETFL, "vhost: call descriptors; passthrough: SETLK"),
     ALLOW_IS(fcntl, 1, F_SETFL, "vhost: call descriptors are made non-blocking"),
     ALLOW(fstat, "vhost: size of memory; the C library's fstat, by its version"),
     ALLOW(newfstatat, "the same; socket: its own files at the end"),

@@ -33,7 +33,7 @@ enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
 static uint32_t guest_descriptors(const Options *options, uint64_t limit)
 {
     uint64_t ours = DESCRIPTORS_RESERVED +
-                    (uint64_t)(options->thread_pool_size + 2) * DESCRIPTORS_PER_THREAD +
+                    (uint64_t)(options->thread_pool_size + 3) * DESCRIPTORS_PER_THREAD +
                     (uint64_t)(options->n_request_queues + 1) * DESCRIPTORS_PER_QUEUE;
 
     if (limit <= ours) {

@@ -15,8 +15,10 @@
 #include <unistd.h>
 
 #include "virtiofsd/autofd.h"
+#include "virtiofsd/fuse/waits.h"
 #include "virtiofsd/log.h"
 #include "virtiofsd/vhost/device.h"
+#include "virtiofsd/waiter.h"
 #include "virtiofsd/workers.h"
 
 /* SIGTERM must end the process within a second even if the host's file system hangs. */
@@ -28,6 +30,8 @@ struct Server {
     AutoFd stats_fd; /* signalfd: SIGUSR1 */
     VuDevice *device;
     Workers *workers;
+    Waits *waits; /* NULL if nothing can wait, as is: */
+    Waiter *waiter;
     bool is_lost; /* nobody is left to serve requests */
 };
 
@@ -58,6 +62,10 @@ static void queue_start(void *opaque, unsigned int queue, int kick_fd)
 {
     Server *server = opaque;
     VuRing *ring = vu_device_ring(server->device, queue);
+
+    if (server->waits != NULL) {
+        waits_open(server->waits, queue);
+    }
     int result = workers_watch(server->workers, queue, ring, kick_fd);
 
     if (result < 0) {
@@ -78,8 +86,11 @@ static void queue_stop(void *opaque, unsigned int queue)
 
 static void queue_settle(void *opaque, unsigned int queue)
 {
-    (void)opaque;
-    (void)queue;
+    Server *server = opaque;
+
+    if (server->waits != NULL) {
+        waits_settle(server->waits, queue);
+    }
 }
 
 static void queue_wake(void *opaque, unsigned int queue)
@@ -115,6 +126,33 @@ static bool open_signals(Server *server, GError **error)
     return true;
 }
 
+/* All threads there will be. */
+static bool make_threads(Server *server, GError **error)
+{
+    const ServerConfig *config = &server->config;
+    const WorkersConfig workers_config = {
+        .fs = config->fs,
+        .session = config->session,
+        .n_queues = config->n_request_queues + 1,
+        .n_request_workers = config->n_request_workers,
+    };
+    const WaiterConfig waiter_config = {
+        .fs = config->fs,
+        .session = config->session,
+        .device = server->device,
+    };
+
+    server->workers = workers_new(&workers_config, error);
+    if (server->workers == NULL) {
+        return false;
+    }
+    server->waits = session_waits(config->session);
+    if (server->waits != NULL) {
+        server->waiter = waiter_new(&waiter_config, error);
+    }
+    return server->waits == NULL || server->waiter != NULL;
+}
+
 Server *server_new(const ServerConfig *config, GError **error)
 {
     g_autoptr(Server) server = g_new0(Server, 1);
@@ -136,17 +174,7 @@ Server *server_new(const ServerConfig *config, GError **error)
                     .reset = device_reset},
     };
     server->device = vu_device_new(&device_config, error);
-    if (server->device == NULL) {
-        return NULL;
-    }
-    const WorkersConfig workers_config = {
-        .fs = config->fs,
-        .session = config->session,
-        .n_queues = device_config.n_queues,
-        .n_request_workers = config->n_request_workers,
-    };
-    server->workers = workers_new(&workers_config, error);
-    if (server->workers == NULL) {
+    if (server->device == NULL || !make_threads(server, error)) {
         return NULL;
     }
     return g_steal_pointer(&server);
@@ -159,6 +187,7 @@ void server_free(Server *server)
     }
     /* server_run() has seen all requests end, or none was ever served. */
     (void)workers_stop(server->workers, -1);
+    waiter_free(server->waiter);
     vu_device_free(server->device);
     autofd_clear(&server->end_fd);
     autofd_clear(&server->stats_fd);

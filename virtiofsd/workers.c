@@ -35,6 +35,7 @@
 
 #include "virtiofsd/autofd.h"
 #include "virtiofsd/fuse/request.h"
+#include "virtiofsd/fuse/waits.h"
 #include "virtiofsd/log.h"
 
 #define HIPRIO_QUEUE 0u
@@ -70,6 +71,7 @@ typedef struct Worker {
 
 struct Workers {
     PtFs *fs;
+    Waits *waits;
     Group hiprio;
     Group requests;
     AutoFd stop_fd; /* level-triggered in both epolls, never read */
@@ -133,11 +135,33 @@ static void leave(Worker *self)
     }
 }
 
+/* Run the chain's request; a request that waits is the waiter's from here on. */
+static void run(Worker *self, unsigned int queue, VuRing *ring)
+{
+    const RequestBuffers buffers = {
+        .in = self->chain->in,
+        .n_in = self->chain->n_in,
+        .out = self->chain->out,
+        .n_out = self->chain->n_out,
+        .may_wait = queue != HIPRIO_QUEUE && vu_ring_may_park(ring),
+    };
+    size_t length = request_run(self->request, &buffers);
+
+    if (length != REQUEST_WAITS) {
+        vu_ring_push(ring, self->chain, (uint32_t)length);
+        return;
+    }
+    uint16_t head = vu_ring_park(ring, self->chain);
+    waits_park(self->workers->waits, request_waiting(self->request), queue, head);
+}
+
 /* Serve @ring until it is empty, or this worker cannot go on. A worker that finds
  * something is not waiting any more. */
-static void drain(Worker *self, VuRing *ring)
+static void drain(Worker *self, unsigned int queue)
 {
-    while (!self->has_left) {
+    VuRing *ring = atomic_load(&self->workers->queues[queue].ring);
+
+    while (ring != NULL && !self->has_left) {
         bool kicks_stay = others_wait(self);
         VuPopResult popped = vu_ring_pop(ring, self->chain, kicks_stay);
         if (popped == VU_POP_EMPTY) {
@@ -147,14 +171,7 @@ static void drain(Worker *self, VuRing *ring)
         if ((popped == VU_POP_MORE || !kicks_stay) && others_wait(self)) {
             wake_group(self->group);
         }
-        const RequestBuffers buffers = {
-            .in = self->chain->in,
-            .n_in = self->chain->n_in,
-            .out = self->chain->out,
-            .n_out = self->chain->n_out,
-        };
-        size_t length = request_run(self->request, &buffers);
-        vu_ring_push(ring, self->chain, (uint32_t)length);
+        run(self, queue, ring);
         if (!pt_thread_usable()) {
             leave(self);
         }
@@ -166,10 +183,7 @@ static void drain_group(Worker *self)
     const Group *group = self->group;
 
     for (unsigned int i = 0; i < group->n_queues; i++) {
-        VuRing *ring = atomic_load(&self->workers->queues[group->first_queue + i].ring);
-        if (ring != NULL) {
-            drain(self, ring);
-        }
+        drain(self, group->first_queue + i);
     }
 }
 
@@ -202,8 +216,7 @@ static void serve(Worker *self)
             return;
         }
         if (event != EVENT_WAKE) {
-            VuRing *ring = atomic_load(&self->workers->queues[event].ring);
-            drain(self, ring);
+            drain(self, event);
         }
     }
 }
@@ -305,6 +318,7 @@ static Workers *workers_alloc(const WorkersConfig *config)
     pthread_condattr_t monotonic;
 
     workers->fs = config->fs;
+    workers->waits = session_waits(config->session);
     workers->n_queues = config->n_queues;
     workers->queues = g_new0(Queue, config->n_queues);
     for (unsigned int i = 0; i < config->n_queues; i++) {

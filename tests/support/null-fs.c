@@ -36,6 +36,7 @@ struct PtFs {
     bool marks_submounts;
     uint32_t owner; /* what is added to the ids of files */
     bool records;
+    NullFsLocks locks;
     NullFsCall last;
     char name[PT_NAME_MAX + 1]; /* of last */
     char second[PATH_MAX];
@@ -76,6 +77,11 @@ void null_fs_stats(PtFs *fs, NullFsStats *ret_stats)
         .dirents = atomic_load_explicit(&fs->dirents, memory_order_relaxed),
         .violations = atomic_load_explicit(&fs->violations, memory_order_relaxed),
     };
+}
+
+NullFsLocks *null_fs_locks(PtFs *fs)
+{
+    return &fs->locks;
 }
 
 void null_fs_record(PtFs *fs, bool on)
@@ -239,6 +245,7 @@ void pt_fs_reset(PtFs *fs)
     if (fs->lingers) {
         sched_yield();
     }
+    null_fs_locks_reset(fs);
     check_alone(fs);
 }
 

@@ -468,8 +468,6 @@ static void test_later(void)
         "--migration-mode=find-paths",
         "--migration-mode=file-handles",
         "--migration-on-error=abort",
-        "-o posix_lock",
-        "-o flock",
     };
 
     for (size_t i = 0; i < options_n_rows; i++) {

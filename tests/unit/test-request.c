@@ -177,10 +177,9 @@ static void test_least_rooms(void)
 static void test_later_opcodes(void)
 {
     static const uint32_t later[] = {
-        FUSE_SETXATTR,      FUSE_GETXATTR, FUSE_LISTXATTR,    FUSE_REMOVEXATTR,
-        FUSE_GETLK,         FUSE_SETLK,    FUSE_SETLKW,       FUSE_ACCESS,
-        FUSE_BMAP,          FUSE_POLL,     FUSE_NOTIFY_REPLY, FUSE_SETUPMAPPING,
-        FUSE_REMOVEMAPPING,
+        FUSE_SETXATTR, FUSE_GETXATTR,     FUSE_LISTXATTR,    FUSE_REMOVEXATTR,
+        FUSE_SETLK,    FUSE_SETLKW,       FUSE_ACCESS,       FUSE_BMAP,
+        FUSE_POLL,     FUSE_NOTIFY_REPLY, FUSE_SETUPMAPPING, FUSE_REMOVEMAPPING,
     };
     g_autoptr(Harness) harness = ready();
     Message message;

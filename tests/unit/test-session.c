@@ -85,6 +85,8 @@ static const struct {
     {{.cache = PT_CACHE_AUTO, .killpriv_v2 = true}, BIT(12) | BIT(28)},
     {{.cache = PT_CACHE_AUTO, .allow_mmap = true}, BIT(12) | BIT(36)},
     {{.cache = PT_CACHE_AUTO, .xattr = true}, BIT(12)},
+    {{.cache = PT_CACHE_AUTO, .posix_lock = true}, BIT(1) | BIT(12)},
+    {{.cache = PT_CACHE_AUTO, .flock = true}, BIT(10) | BIT(12)},
     {{.cache = PT_CACHE_AUTO, .security_label = SESSION_AUTO}, BIT(12) | BIT(32)},
 };
 

@@ -10,6 +10,8 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "virtiofsd/fuse/op-lock.h"
+
 #define IN(member) sizeof(((OpIn *)NULL)->member)
 #define ENTRY sizeof(struct fuse_entry_out)
 #define ATTR sizeof(struct fuse_attr_out)
@@ -61,20 +63,17 @@ static const Op ops[ABI_OPCODES] = {
     [FUSE_READDIR]       = {"READDIR", op_readdir, IN(read), 0, OP_TAIL_NONE, 0},
     [FUSE_RELEASEDIR]    = {"RELEASEDIR", op_releasedir, IN(release), 0, OP_TAIL_NONE, 0},
     [FUSE_FSYNCDIR]      = {"FSYNCDIR", op_fsyncdir, IN(fsync), 0, OP_TAIL_NONE, 0},
-    [FUSE_GETLK]         = {"GETLK", NULL, sizeof(struct fuse_lk_in),
+    [FUSE_GETLK]         = {"GETLK", op_getlk, IN(lk),
                             sizeof(struct fuse_lk_out), OP_TAIL_NONE, 0},
-    [FUSE_SETLK]         = {"SETLK", NULL, sizeof(struct fuse_lk_in), 0,
-                            OP_TAIL_NONE, 0},
-    [FUSE_SETLKW]        = {"SETLKW", NULL, sizeof(struct fuse_lk_in), 0,
-                            OP_TAIL_NONE, 0},
+    [FUSE_SETLK]         = {"SETLK", op_setlk, IN(lk), 0, OP_TAIL_NONE, 0},
+    [FUSE_SETLKW]        = {"SETLKW", op_setlkw, IN(lk), 0, OP_TAIL_NONE, 0},
     /* The guest's kernel judges permissions itself, by attributes: none is sent. */
     [FUSE_ACCESS]        = {"ACCESS", NULL, sizeof(struct fuse_access_in), 0,
                             OP_TAIL_NONE, 0},
     /* In a read-only share pt_create() opens what exists. */
     [FUSE_CREATE]        = {"CREATE", op_create, IN(create), ENTRY + OPENED, OP_TAIL_NAME,
                             OP_CREATES},
-    [FUSE_INTERRUPT]     = {"INTERRUPT", op_interrupt,
-                            sizeof(struct fuse_interrupt_in), 0, OP_TAIL_NONE,
+    [FUSE_INTERRUPT]     = {"INTERRUPT", op_interrupt, IN(interrupt), 0, OP_TAIL_NONE,
                             OP_NO_REPLY | OP_NO_WAIT},
     /* There is no device that the guest could find a block on. */
     [FUSE_BMAP]          = {"BMAP", NULL, sizeof(struct fuse_bmap_in),

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "virtiofsd/fuse/op-lock.h"
 #include "virtiofsd/fuse/op.h"
 #include "virtiofsd/fuse/reply.h"
 
@@ -152,6 +153,7 @@ int op_write(Request *request)
 
 int op_flush(Request *request)
 {
+    op_lock_flushed(request);
     return pt_flush(request->fs, request->header.nodeid, request->in.flush.fh);
 }
 
@@ -165,7 +167,12 @@ int op_fsync(Request *request)
 
 int op_release(Request *request)
 {
-    return pt_release(request->fs, request->header.nodeid, request->in.release.fh);
+    int result = pt_release(request->fs, request->header.nodeid, request->in.release.fh);
+
+    if (result >= 0) {
+        op_lock_released(request);
+    }
+    return result;
 }
 
 int op_fallocate(Request *request)
@@ -231,10 +238,4 @@ int op_copy_file_range_64(Request *request)
 int op_syncfs(Request *request)
 {
     return pt_syncfs(request->fs, request->header.nodeid);
-}
-
-/* No request here waits for anything that could be interrupted. */
-int op_interrupt(Request *request)
-{
-    return 0;
 }

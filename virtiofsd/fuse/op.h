@@ -52,6 +52,8 @@ typedef union OpIn {
     struct fuse_copy_file_range_in copy_file_range;
     struct abi_statx_in statx;
     struct fuse_ioctl_in ioctl;
+    struct fuse_lk_in lk;
+    struct fuse_interrupt_in interrupt;
     struct fuse_init_in init;
 } OpIn;
 
@@ -77,14 +79,13 @@ typedef struct Request {
     IovReader reader;      /* stands at the tail */
     IovWriter writer;      /* stands behind the reply's header */
     const char *malformed; /* why it did not decode, else NULL */
+    int64_t start_us;      /* 0: nobody wants to know */
+    bool may_wait;         /* for a lock: SETLKW */
+    Wait *wait;            /* it does: no reply yet, whatever the operation returned */
 } Request;
 
-/**
- * op_malformed() - remember why a request cannot be decoded.
- * @reason: a literal.
- *
- * Return: -EINVAL.
- */
+/** op_malformed() - remember why a request cannot be decoded. @reason: a literal.
+ * Return: -EINVAL. */
 static inline int op_malformed(Request *request, const char *reason)
 {
     request->malformed = reason;
@@ -137,7 +138,6 @@ int op_copy_file_range(Request *request);
 int op_copy_file_range_64(Request *request);
 int op_ioctl(Request *request);
 int op_syncfs(Request *request);
-int op_interrupt(Request *request);
 
 int op_opendir(Request *request);
 int op_readdir(Request *request);

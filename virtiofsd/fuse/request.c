@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "virtiofsd/fuse/dispatch.h"
+#include "virtiofsd/fuse/op-lock.h"
 
 /* More readable bytes than this are no request: header, the largest fixed part with data,
  * extensions. */
@@ -23,6 +24,7 @@
 struct RequestWorker {
     SessionMember member;
     Session *session;
+    Wait *wait; /* of the last request, if it was put aside */
     OpScratch
         scratch; /* last, and not zeroed: only pages that are used become resident */
 };
@@ -94,11 +96,14 @@ static const char *name_of(const Op *op)
     return op != NULL ? op->name : "unknown";
 }
 
-static void log_done(const Request *request, const Op *op, int result, int64_t start_us)
+static void log_done(const Request *request, const Op *op, int result)
 {
+    if (request->start_us == 0) {
+        return;
+    }
     log_write(LOG_LEVEL_DEBUG, "%s (%u) node 0x%llx: %d in %lld us", name_of(op),
               request->header.opcode, (unsigned long long)request->header.nodeid, result,
-              (long long)(now_us() - start_us));
+              (long long)(now_us() - request->start_us));
 }
 
 static void count(SessionMember *member, const Request *request, const Op *op, int result)
@@ -125,20 +130,21 @@ static size_t serve(RequestWorker *worker, Request *request, size_t size,
 {
     const Op *op = dispatch_find(request->header.opcode);
     bool is_answered = op == NULL || (op->flags & OP_NO_REPLY) == 0;
-    bool is_logged = log_enabled(LOG_LEVEL_DEBUG);
-    int64_t start_us = is_logged ? now_us() : 0;
     int result;
 
+    request->start_us = log_enabled(LOG_LEVEL_DEBUG) ? now_us() : 0;
     /* What cannot be answered is not done. */
     if (is_answered && request->writer.at.overrun) {
         result = op_malformed(request, "no room for a reply");
     } else {
         result = run(op, request, size, &worker->member.slot);
     }
-    count(&worker->member, request, op, result);
-    if (is_logged) {
-        log_done(request, op, result, start_us);
+    if (request->wait != NULL) {
+        worker->wait = request->wait;
+        return REQUEST_WAITS;
     }
+    count(&worker->member, request, op, result);
+    log_done(request, op, result);
     return is_answered ? finish(start, request, result) : 0;
 }
 
@@ -151,6 +157,7 @@ size_t request_run(RequestWorker *worker, const RequestBuffers *buffers)
     request.session = worker->session;
     request.fs = worker->session->fs;
     request.scratch = &worker->scratch;
+    request.may_wait = buffers->may_wait;
     iov_reader_init(&request.reader, buffers->in, buffers->n_in);
     iov_writer_init(&start, buffers->out, buffers->n_out);
     request.writer = start;
@@ -163,4 +170,49 @@ size_t request_run(RequestWorker *worker, const RequestBuffers *buffers)
         return 0;
     }
     return serve(worker, &request, size, &start);
+}
+
+/* ---- what waits ---------------------------------------------------------------------
+ */
+
+Wait *request_waiting(const RequestWorker *worker)
+{
+    return worker->wait;
+}
+
+bool request_retry(RequestWorker *worker, Wait *wait)
+{
+    Session *session = worker->session;
+    int result = -EAGAIN;
+
+    gate_enter(&session->gate, &worker->member.slot);
+    /* In the gate: an end of the session has ended it, or will wait for us. */
+    if (!waits_is_over(session->waits, wait)) {
+        result = op_lock_retry(session, waits_request(wait));
+    }
+    gate_leave(&session->gate, &worker->member.slot);
+    return waits_tried(session->waits, wait, result);
+}
+
+size_t request_answer(RequestWorker *worker, Wait *wait, const RequestBuffers *buffers)
+{
+    const WaitAnswer answer = waits_answer(wait);
+    Request request;
+    IovWriter start;
+
+    memset(&request, 0, sizeof(request));
+    request.header.opcode = answer.request->opcode;
+    request.header.nodeid = answer.request->lock.nodeid;
+    request.header.unique = answer.request->unique;
+    request.start_us = answer.request->start_us;
+    iov_writer_init(&start, buffers->out, buffers->n_out);
+    request.writer = start;
+    request.writer.written = sizeof(struct fuse_out_header);
+
+    const Op *op = dispatch_find(request.header.opcode);
+    int result = clean_result(&request, answer.result);
+    count(&worker->member, &request, op, result);
+    log_done(&request, op, result);
+    waits_give(worker->session->waits, wait);
+    return finish(&start, &request, result);
 }

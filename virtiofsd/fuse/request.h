@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include "virtiofsd/fuse/session.h"
+#include "virtiofsd/fuse/waits.h"
 
 /*
  * One FUSE request, from header to reply.
@@ -31,7 +32,11 @@ typedef struct RequestBuffers {
     size_t n_in;
     const struct iovec *out; /* us -> guest */
     size_t n_out;
+    bool may_wait; /* it may be put aside and answered later */
 } RequestBuffers;
+
+/** What request_run() returns for a request that is to be answered later. */
+#define REQUEST_WAITS SIZE_MAX
 
 /**
  * request_run() - serve one request.
@@ -40,9 +45,26 @@ typedef struct RequestBuffers {
  * nothing.
  * Context: the thread that owns @worker, after pt_thread_enter(). May block in the host's
  * file system; holds no lock then.
- * Return: bytes written to the out segments, 0 for a request that gets no reply.
+ * Return: bytes written to the out segments, 0 for a request that gets no reply, or
+ * REQUEST_WAITS: then request_waiting() is to be passed on to waits_park().
  */
 size_t request_run(RequestWorker *worker, const RequestBuffers *buffers);
+
+/** request_waiting() - Return: what request_run() has just put aside. */
+Wait *request_waiting(const RequestWorker *worker);
+
+/**
+ * request_retry() - try once more what waits, unless it is over.
+ *
+ * Context: as request_run(); @wait is from waits_next().
+ * Return: whether it has ended and is to be answered.
+ */
+bool request_retry(RequestWorker *worker, Wait *wait);
+
+/** request_answer() - as request_run(), of a request that has waited. @wait is given
+ * back.
+ */
+size_t request_answer(RequestWorker *worker, Wait *wait, const RequestBuffers *buffers);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(RequestWorker, request_worker_free)
 

@@ -8,6 +8,7 @@
 
 #include "virtiofsd/fuse/gate.h"
 #include "virtiofsd/fuse/session.h"
+#include "virtiofsd/fuse/waits.h"
 #include "virtiofsd/log.h"
 
 /*
@@ -38,12 +39,15 @@ typedef struct SessionAgreed {
     bool dont_mask;    /* the umask comes along and is ours to apply */
     bool setxattr_ext; /* SETXATTR in its long form */
     bool security_ctx; /* labels come with what is to be made */
+    bool posix_locks;  /* record locks come here */
+    bool flocks;       /* so do locks on whole files */
 } SessionAgreed;
 
 struct Session {
     Gate gate;
     SessionConfig config;
     PtFs *fs;
+    Waits *waits; /* NULL unless locks are served */
     SessionAgreed agreed;
     _Atomic bool initialised;
     LogLimit malformed_limit;

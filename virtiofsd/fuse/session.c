@@ -63,16 +63,26 @@ static bool when_security_label(const SessionConfig *config)
     return config->security_label != SESSION_NEVER;
 }
 
+static bool when_posix_lock(const SessionConfig *config)
+{
+    return config->posix_lock;
+}
+
+static bool when_flock(const SessionConfig *config)
+{
+    return config->flock;
+}
+
 /* A capability sets nothing in SessionAgreed. */
 #define NOTHING SIZE_MAX
 #define AGREED(member) offsetof(SessionAgreed, member)
 
 /*
- * The capabilities that are ever agreed. Not here, on purpose: remote locks
- * (they come with their operations), SPLICE (no device), EXPORT_SUPPORT ("." and ".." are
- * not looked up), HAS_IOCTL_DIR, NO_OPEN(DIR)_SUPPORT, HAS_EXPIRE_ONLY and HAS_RESEND
- * (the guest tells, nothing is answered), EXPLICIT_INVAL_DATA (there are no
- * notifications), REQUEST_TIMEOUT (it frees requests that the device still owns).
+ * The capabilities that are ever agreed. Not here, on purpose: SPLICE (no device),
+ * EXPORT_SUPPORT ("." and ".." are not looked up), HAS_IOCTL_DIR, NO_OPEN(DIR)_SUPPORT,
+ * HAS_EXPIRE_ONLY and HAS_RESEND (the guest tells, nothing is answered),
+ * EXPLICIT_INVAL_DATA (there are no notifications), REQUEST_TIMEOUT (it frees requests
+ * that the device still owns).
  */
 static const struct Capability {
     uint64_t flag;
@@ -80,9 +90,11 @@ static const struct Capability {
     size_t sets; /* offset of a bool in SessionAgreed, or NOTHING */
 } capabilities[] = {
     {FUSE_ASYNC_READ, when_always, NOTHING},
+    {FUSE_POSIX_LOCKS, when_posix_lock, AGREED(posix_locks)},
     {FUSE_ATOMIC_O_TRUNC, when_always, NOTHING},
     {FUSE_BIG_WRITES, when_always, NOTHING},
     {FUSE_AUTO_INVAL_DATA, when_not_always, NOTHING},
+    {FUSE_FLOCK_LOCKS, when_flock, AGREED(flocks)},
     {FUSE_DO_READDIRPLUS, when_readdirplus, NOTHING},
     {FUSE_READDIRPLUS_AUTO, when_readdirplus, NOTHING},
     {FUSE_DONT_MASK, when_posix_acl, AGREED(dont_mask)},
@@ -147,6 +159,15 @@ static uint64_t settle(const SessionConfig *config, uint64_t offered,
     return flags;
 }
 
+/* What the guest had ends, and with it whatever waits for a lock on that. */
+static void forget_all(Session *session)
+{
+    if (session->waits != NULL) {
+        waits_end_all(session->waits, -ENOLCK);
+    }
+    pt_fs_reset(session->fs);
+}
+
 int session_agree(Session *session, uint64_t offered, uint64_t *ret_flags)
 {
     const SessionConfig *config = &session->config;
@@ -158,10 +179,11 @@ int session_agree(Session *session, uint64_t offered, uint64_t *ret_flags)
         return -EPROTO;
     }
     *ret_flags = settle(config, offered, &agreed);
-    pt_fs_reset(session->fs);
+    forget_all(session);
     pt_fs_agree(session->fs, &(PtAgreed){.writeback = agreed.writeback,
                                          .supp_groups = agreed.supp_groups,
-                                         .posix_acl = agreed.posix_acl});
+                                         .posix_acl = agreed.posix_acl,
+                                         .posix_locks = agreed.posix_locks});
     session->agreed = agreed;
     atomic_store_explicit(&session->initialised, true, memory_order_release);
     return 0;
@@ -171,7 +193,7 @@ void session_end(Session *session)
 {
     atomic_store_explicit(&session->initialised, false, memory_order_release);
     session->agreed = (SessionAgreed){0};
-    pt_fs_reset(session->fs);
+    forget_all(session);
 }
 
 Session *session_new(const SessionConfig *config, PtFs *fs)
@@ -186,12 +208,25 @@ Session *session_new(const SessionConfig *config, PtFs *fs)
     pthread_mutex_init(&session->lock, NULL);
     session->config = *config;
     session->fs = fs;
+    if (config->posix_lock || config->flock) {
+        session->waits = waits_new();
+        if (session->waits == NULL) {
+            session_free(session);
+            return NULL;
+        }
+    }
     return session;
+}
+
+Waits *session_waits(Session *session)
+{
+    return session->waits;
 }
 
 void session_free(Session *session)
 {
     if (session != NULL) {
+        waits_free(session->waits);
         pthread_mutex_destroy(&session->lock);
         gate_clear(&session->gate);
         free(session);

@@ -13,6 +13,7 @@
  */
 
 typedef struct Session Session;
+typedef struct Waits Waits;
 
 /** enum SessionMode - how much a feature is wanted that the guest may not have. */
 typedef enum SessionMode {
@@ -36,6 +37,8 @@ typedef struct SessionConfig {
     bool xattr;                 /* else all four operations are ENOSYS */
     SessionMode posix_acl;      /* access control lists; needs xattr */
     SessionMode security_label; /* labels of new files; needs xattr */
+    bool posix_lock;            /* record locks are the host's */
+    bool flock;                 /* so are locks on whole files */
     bool readonly;              /* every opcode marked MODIFIES is EROFS */
 } SessionConfig;
 
@@ -46,6 +49,10 @@ void session_free(Session *session);
 /** session_reset() - as if INIT had never been: no nodes, no handles.
  * Context: no request is running. */
 void session_reset(Session *session);
+
+/** session_waits() - Return: the requests that wait for locks, borrowed; NULL if there
+ * can be none. */
+Waits *session_waits(Session *session);
 
 /** struct SessionStats - for the statistics line. */
 typedef struct SessionStats {

@@ -335,6 +335,14 @@ uint16_t vu_ring_park(VuRing *ring, VuChain *chain)
     return chain->head;
 }
 
+bool vu_ring_may_park(const VuRing *ring)
+{
+    /* A chain takes one descriptor if it is indirect, and else about four: header, fixed
+     * part, reply. Size and features do not change while a request is in flight. */
+    uint32_t most = ring->indirect ? ring->size / 2 : ring->size / 8;
+    return atomic_load(&ring->n_parked) < most;
+}
+
 /* Return: whether the chain may be taken up; then it holds memory. */
 static bool take_parked(VuRing *ring, VuChain *chain, VuRingView *view)
 {

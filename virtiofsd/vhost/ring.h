@@ -85,6 +85,10 @@ void vu_ring_push(VuRing *ring, VuChain *chain, uint32_t length);
  * flight, but runs no more; it holds no memory and no VuChain. Return: its head. */
 uint16_t vu_ring_park(VuRing *ring, VuChain *chain);
 
+/** vu_ring_may_park() - Return: whether one more may be put aside: those that wait must
+ * not use up the descriptors that the guest needs for requests that end their waiting. */
+bool vu_ring_may_park(const VuRing *ring);
+
 /** vu_ring_unpark() - take a parked chain up again, to be pushed. Its descriptors are
  * read anew; if they are malformed now, it has no segments. Return: false while the ring
  * is paused; try again later. */
