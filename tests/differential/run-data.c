@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <sys/sendfile.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "tests/differential/run.h"
+
+/*
+ * Data: reading, writing, moving, room and what is on disk.
+ */
+
+#ifndef RWF_NOAPPEND
+#define RWF_NOAPPEND 0x20
+#endif
+
+static size_t length_of(const Op *op, int i)
+{
+    return (size_t)op->arg[i] % SIDE_BUFFER;
+}
+
+static void tell_offset(Side *side, int fd)
+{
+    out_number(&side->out, FIELD_OFFSET, lseek(fd, 0, SEEK_CUR));
+}
+
+static void tell_data(Side *side, ssize_t r)
+{
+    out_return(&side->out, r);
+    if (r > 0) {
+        out_data(&side->out, side->buffer, (size_t)r);
+    }
+}
+
+/* slot, length */
+void run_read(Side *side, const Op *op)
+{
+    int fd = run_fd(side, op, 0);
+    tell_data(side, read(fd, side->buffer, length_of(op, 1)));
+    tell_offset(side, fd);
+}
+
+/* FUSE files lack FMODE_NOWAIT, so the kernel refuses the flag by itself. */
+static bool is_impossible(const Op *op, int flags)
+{
+    return (op->arg[flags] & RWF_NOWAIT) != 0;
+}
+
+/* slot, length, offset, flags */
+void run_pread(Side *side, const Op *op)
+{
+    if (is_impossible(op, 3)) {
+        return;
+    }
+    size_t half = length_of(op, 1) / 2;
+    struct iovec iov[2] = {{side->buffer, half},
+                           {side->buffer + half, length_of(op, 1) - half}};
+    tell_data(side, preadv2(run_fd(side, op, 0), iov, 2, op->arg[2], op_int(op, 3)));
+}
+
+/* slot, length, seed */
+void run_write(Side *side, const Op *op)
+{
+    int fd = run_fd(side, op, 0);
+    run_fill(side, op->arg[2], length_of(op, 1));
+    out_return(&side->out, write(fd, side->buffer, length_of(op, 1)));
+    tell_offset(side, fd);
+}
+
+/* slot, length, offset, flags, seed */
+void run_pwrite(Side *side, const Op *op)
+{
+    if (is_impossible(op, 3)) {
+        return;
+    }
+    size_t half = length_of(op, 1) / 3;
+    struct iovec iov[2] = {{side->buffer, half},
+                           {side->buffer + half, length_of(op, 1) - half}};
+    int fd = run_fd(side, op, 0);
+    run_fill(side, op->arg[4], length_of(op, 1));
+    out_return(&side->out, pwritev2(fd, iov, 2, op->arg[2], op_int(op, 3)));
+    tell_offset(side, fd);
+}
+
+/* slot, offset, whence */
+void run_lseek(Side *side, const Op *op)
+{
+    out_return(&side->out, lseek(run_fd(side, op, 0), op->arg[1], op_int(op, 2)));
+}
+
+void run_ftruncate(Side *side, const Op *op)
+{
+    out_return(&side->out, ftruncate(run_fd(side, op, 0), op->arg[1]));
+}
+
+void run_truncate(Side *side, const Op *op)
+{
+    char path[PATH_ROOM];
+    path_decode(op->arg[0], path);
+    out_return(&side->out, truncate(path, op->arg[1]));
+}
+
+/* slot, mode, offset, length: of the modes FUSE's client passes three on, and refuses the
+ * others, which are therefore not tried natively. */
+void run_fallocate(Side *side, const Op *op)
+{
+    const int possible =
+        FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+    int fd = run_fd(side, op, 0);
+    off_t length = (op->arg[3] & 0xfffff);
+    if ((op->arg[1] & ~possible) != 0) {
+        bool refused =
+            !side->mount || fallocate(fd, op_int(op, 1), op->arg[2], length) < 0;
+        out_number(&side->out, FIELD_REFUSED, refused);
+        return;
+    }
+    out_return(&side->out, fallocate(fd, op_int(op, 1), op->arg[2], length));
+}
+
+/* slot, slot, offset, offset, length, flags: offset -1 is the file's own. */
+void run_copy(Side *side, const Op *op)
+{
+    loff_t in = op->arg[2], out = op->arg[3];
+    int from = run_fd(side, op, 0), to = run_fd(side, op, 1);
+    out_return(&side->out,
+               copy_file_range(from, in == -1 ? NULL : &in, to, out == -1 ? NULL : &out,
+                               length_of(op, 4), (unsigned)op->arg[5]));
+    out_number(&side->out, FIELD_NUMBER, in);
+    out_number(&side->out, FIELD_NUMBER, out);
+    tell_offset(side, from);
+    tell_offset(side, to);
+}
+
+/* slot to, slot from, offset, length */
+void run_sendfile(Side *side, const Op *op)
+{
+    off_t at = op->arg[2];
+    int to = run_fd(side, op, 0), from = run_fd(side, op, 1);
+    out_return(&side->out, sendfile(to, from, at == -1 ? NULL : &at, length_of(op, 3)));
+    out_number(&side->out, FIELD_NUMBER, at);
+    tell_offset(side, to);
+    tell_offset(side, from);
+}
+
+/* slot from, slot to, offset, length */
+void run_splice(Side *side, const Op *op)
+{
+    int ends[2];
+    loff_t at = op->arg[2];
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
+        out_return(&side->out, -1);
+        return;
+    }
+    size_t length = length_of(op, 3) % 32768;
+    ssize_t r =
+        splice(run_fd(side, op, 0), &at, ends[1], NULL, length, SPLICE_F_NONBLOCK);
+    out_return(&side->out, r);
+    if (r > 0) {
+        at = op->arg[2];
+        out_return(&side->out, splice(ends[0], NULL, run_fd(side, op, 1), &at, (size_t)r,
+                                      SPLICE_F_NONBLOCK));
+    }
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
+/* slot, which */
+void run_sync(Side *side, const Op *op)
+{
+    int fd = run_fd(side, op, 0);
+    int r = 0;
+    switch (op->arg[1]) {
+    case 0:
+        r = fsync(fd);
+        break;
+    case 1:
+        r = fdatasync(fd);
+        break;
+    case 2:
+        r = syncfs(fd);
+        break;
+    default:
+        r = sync_file_range(fd, 0, 8192, op->arg[1] == 3 ? 7 : 0x80);
+        break;
+    }
+    out_return(&side->out, r);
+}
+
+/* slot, offset, length, advice */
+void run_advise(Side *side, const Op *op)
+{
+    int r = posix_fadvise(run_fd(side, op, 0), op->arg[1], op->arg[2], op_int(op, 3));
+    out_number(&side->out, FIELD_NUMBER, r);
+}

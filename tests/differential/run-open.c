@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "tests/differential/run.h"
+
+/*
+ * Opening, and what is common to all operations.
+ */
+
+int run_fd(const Side *side, const Op *op, int i)
+{
+    return side->slots[(size_t)op->arg[i] % SIDE_SLOTS].fd;
+}
+
+int run_at(const Side *side, const Op *op, int i)
+{
+    return op->arg[i] < 0 ? AT_FDCWD : run_fd(side, op, i);
+}
+
+void run_names_changed(Side *side)
+{
+    side->last_change = side->index;
+}
+
+void run_fill(Side *side, int64_t seed, size_t size)
+{
+    Rng rng = {(uint64_t)seed};
+    uint64_t *words = (uint64_t *)(void *)side->buffer;
+    for (size_t i = 0; i * 8 < size; i++) {
+        words[i] = rng_next(&rng);
+    }
+}
+
+static void put(Side *side, int64_t slot_number, int fd)
+{
+    Slot *slot = &side->slots[(size_t)slot_number % SIDE_SLOTS];
+    if (slot->fd >= 0) {
+        (void)close(slot->fd);
+    }
+    free(slot->entries);
+    *slot = (Slot){.fd = fd, .since = side->index};
+}
+
+/* What no program can tell from outside; the rest of the flags is compared. */
+static void tell_flags(Side *side, int fd)
+{
+    out_number(&side->out, FIELD_FLAGS, fcntl(fd, F_GETFL) & ~O_DIRECT);
+}
+
+/* FIFOs must not block. Without --allow-direct-io the guest's kernel takes any alignment,
+ * so the native side opens without O_DIRECT, which would want its own. */
+static int flags_of(const Side *side, const Op *op)
+{
+    int flags = op_int(op, 2) | O_NONBLOCK | O_CLOEXEC;
+    if (!side->mode->direct && !side->mount) {
+        flags &= ~O_DIRECT;
+    }
+    if (!side->mode->noatime) {
+        flags &= ~O_NOATIME;
+    }
+    if (!side->mode->tmpfile) {
+        flags &= ~(O_TMPFILE & ~O_DIRECTORY);
+    }
+    return flags;
+}
+
+void run_open(Side *side, const Op *op)
+{
+    char path[PATH_ROOM];
+    path_decode(op->arg[1], path);
+    run_names_changed(side);
+    int fd = openat(run_at(side, op, 0), path, flags_of(side, op), (mode_t)op->arg[3]);
+    out_return(&side->out, fd < 0 ? -1 : 0);
+    if (fd >= 0) {
+        put(side, op->arg[4], fd);
+        tell_flags(side, fd);
+    }
+}
+
+void run_close(Side *side, const Op *op)
+{
+    out_return(&side->out, run_fd(side, op, 0) < 0 ? -1 : 0);
+    put(side, op->arg[0], -1);
+}
+
+void run_dup(Side *side, const Op *op)
+{
+    int fd = fcntl(run_fd(side, op, 0), F_DUPFD_CLOEXEC, 3);
+    out_return(&side->out, fd < 0 ? -1 : 0);
+    if (fd >= 0) {
+        put(side, op->arg[1], fd);
+    }
+}
+
+void run_setfl(Side *side, const Op *op)
+{
+    int fd = run_fd(side, op, 0), flags = op_int(op, 1) | O_NONBLOCK;
+    if (!side->mode->noatime) {
+        flags &= ~O_NOATIME;
+    }
+    if (!side->mode->direct && !side->mount) {
+        flags &= ~O_DIRECT;
+    }
+    out_return(&side->out, fcntl(fd, F_SETFL, flags));
+    if (fd >= 0) {
+        tell_flags(side, fd);
+    }
+}
+
+void run_flock(Side *side, const Op *op)
+{
+    out_return(&side->out, flock(run_fd(side, op, 0), op_int(op, 1)));
+}
+
+/* slot, command, type, start, length. */
+void run_lock(Side *side, const Op *op)
+{
+    struct flock lock = {.l_type = (short)op->arg[2],
+                         .l_whence = SEEK_SET,
+                         .l_start = op->arg[3],
+                         .l_len = op->arg[4]};
+    int r = fcntl(run_fd(side, op, 0), op_int(op, 1), &lock);
+    out_return(&side->out, r);
+    if (r == 0) {
+        OutLock told = {lock.l_type, lock.l_whence, lock.l_start, lock.l_len};
+        out_field(&side->out, FIELD_LOCK, &told, sizeof(told));
+    }
+}

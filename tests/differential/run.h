@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TESTS_DIFFERENTIAL_RUN_H
+#define TESTS_DIFFERENTIAL_RUN_H
+
+#include "tests/differential/path.h"
+#include "tests/differential/side.h"
+
+/*
+ * One function for each operation; the arguments are those of its row in ops.c.
+ */
+
+/** run_fd() - the descriptor in slot @i of @op's arguments. */
+int run_fd(const Side *side, const Op *op, int i);
+/** run_at() - the directory that a path begins at: argument @i. */
+int run_at(const Side *side, const Op *op, int i);
+/** run_stat() - statx and FIELD_STAT, or FIELD_RETURN for an error. */
+long run_stat(Side *side, int fd, const char *path, int flags, unsigned mask);
+/** run_names_changed() - remember that this operation may change names. */
+void run_names_changed(Side *side);
+/** run_fill() - @size bytes that @seed decides, in the side's buffer. */
+void run_fill(Side *side, int64_t seed, size_t size);
+
+void run_open(Side *side, const Op *op);
+void run_close(Side *side, const Op *op);
+void run_dup(Side *side, const Op *op);
+void run_setfl(Side *side, const Op *op);
+
+void run_read(Side *side, const Op *op);
+void run_pread(Side *side, const Op *op);
+void run_write(Side *side, const Op *op);
+void run_pwrite(Side *side, const Op *op);
+void run_lseek(Side *side, const Op *op);
+void run_ftruncate(Side *side, const Op *op);
+void run_truncate(Side *side, const Op *op);
+void run_fallocate(Side *side, const Op *op);
+void run_copy(Side *side, const Op *op);
+void run_sendfile(Side *side, const Op *op);
+void run_splice(Side *side, const Op *op);
+void run_sync(Side *side, const Op *op);
+void run_advise(Side *side, const Op *op);
+void run_map(Side *side, const Op *op);
+
+void run_mkdir(Side *side, const Op *op);
+void run_mknod(Side *side, const Op *op);
+void run_symlink(Side *side, const Op *op);
+void run_link(Side *side, const Op *op);
+void run_link_open(Side *side, const Op *op);
+void run_unlink(Side *side, const Op *op);
+void run_rename(Side *side, const Op *op);
+void run_readlink(Side *side, const Op *op);
+
+void run_chmod(Side *side, const Op *op);
+void run_fchmod(Side *side, const Op *op);
+void run_chown(Side *side, const Op *op);
+void run_fchown(Side *side, const Op *op);
+void run_utimens(Side *side, const Op *op);
+void run_futimens(Side *side, const Op *op);
+void run_access(Side *side, const Op *op);
+void run_statx(Side *side, const Op *op);
+void run_fstat(Side *side, const Op *op);
+void run_statfs(Side *side, const Op *op);
+void run_umask(Side *side, const Op *op);
+
+void run_list(Side *side, const Op *op);
+void run_readdir(Side *side, const Op *op);
+void run_rewind(Side *side, const Op *op);
+void run_telldir(Side *side, const Op *op);
+void run_seekdir(Side *side, const Op *op);
+/** run_walk() - the whole tree: attributes, contents, attributes by name, listings. */
+void run_walk(Side *side, const Op *op);
+
+void run_setxattr(Side *side, const Op *op);
+void run_getxattr(Side *side, const Op *op);
+void run_listxattr(Side *side, const Op *op);
+void run_removexattr(Side *side, const Op *op);
+void run_fsetxattr(Side *side, const Op *op);
+void run_fgetxattr(Side *side, const Op *op);
+void run_setacl(Side *side, const Op *op);
+void run_getacl(Side *side, const Op *op);
+
+void run_ioctl(Side *side, const Op *op);
+void run_setflags(Side *side, const Op *op);
+void run_flock(Side *side, const Op *op);
+void run_lock(Side *side, const Op *op);
+
+#endif
