@@ -9,7 +9,9 @@
 /*
  * Open flags. What is not listed here never reaches the host: O_CREAT and O_EXCL are
  * pt_create()'s own, O_PATH and O_TMPFILE would open something else, O_APPEND is applied
- * to each write, because the guest's kernel may change it at any time.
+ * to each write, because the guest's kernel may change it at any time. The fourth access
+ * mode, O_ACCMODE, asks for both permissions and gives neither: Linux has it for
+ * ioctl(2).
  */
 
 int pt_open_flags(const PtFs *fs, uint32_t guest_flags, uint32_t *ret_flags)
@@ -22,9 +24,6 @@ int pt_open_flags(const PtFs *fs, uint32_t guest_flags, uint32_t *ret_flags)
         allowed |= O_NOATIME;
     }
     uint32_t flags = guest_flags & allowed;
-    if ((flags & O_ACCMODE) == O_ACCMODE) {
-        return -EINVAL;
-    }
     if (fs->agreed.writeback && (flags & O_ACCMODE) == O_WRONLY) {
         /* The guest's page cache reads what it writes only a part of. */
         flags = (flags & ~(uint32_t)O_ACCMODE) | O_RDWR;
@@ -59,7 +58,8 @@ int pt_open_type_check(mode_t type)
 
 bool pt_opened_for_writing(uint32_t flags)
 {
-    return (flags & O_ACCMODE) != O_RDONLY;
+    uint32_t mode = flags & O_ACCMODE;
+    return mode == O_WRONLY || mode == O_RDWR;
 }
 
 uint32_t pt_opened_file(const PtFs *fs, const PtInode *inode, uint32_t flags)

@@ -102,6 +102,7 @@ static void test_flags(void)
         {O_RDONLY, O_RDONLY},
         {O_WRONLY, O_WRONLY},
         {O_RDWR, O_RDWR},
+        {O_ACCMODE, O_ACCMODE},
         {O_RDWR | O_APPEND, O_RDWR},
         {O_RDWR | O_DIRECT | O_NOATIME, O_RDWR},
         {O_WRONLY | O_SYNC, O_WRONLY | O_SYNC},
@@ -126,11 +127,21 @@ static void test_flags(void)
     config.allow_direct_io = true;
     config.preserve_noatime = true;
     check_flags(&config, &agreed, allowed, G_N_ELEMENTS(allowed));
+}
+
+/* The mode that asks for both permissions and gives neither. */
+static void test_no_access(void)
+{
     Scratch s = scratch_open();
     PtOpened opened;
+    char byte = 'x';
+    struct iovec iov = {&byte, 1};
     host_write(&s, "f", "1");
-    uint64_t f = lookup(&s, PT_ROOT_ID, "f").nodeid;
-    g_assert_cmpint(pt_open(s.fs, f, O_ACCMODE, false, &opened), ==, -EINVAL);
+    PtIo io = {.nodeid = lookup(&s, PT_ROOT_ID, "f").nodeid, .iov = &iov, .n_iov = 1};
+    g_assert_cmpint(pt_open(s.fs, io.nodeid, O_ACCMODE, false, &opened), ==, 0);
+    io.handle = opened.handle;
+    g_assert_cmpint(pt_read(s.fs, &io), ==, -EBADF);
+    g_assert_cmpint(pt_write(s.fs, &io), ==, -EBADF);
     scratch_close(&s);
 }
 
@@ -463,6 +474,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/file/special-files", test_special_files);
     g_test_add_func("/file/flags", test_flags);
+    g_test_add_func("/file/no-access", test_no_access);
     g_test_add_func("/file/read-and-write", test_read_and_write);
     g_test_add_func("/file/many-segments", test_many_segments);
     g_test_add_func("/file/append", test_append);
