@@ -90,7 +90,7 @@ int pt_statx(PtFs *fs, uint64_t nodeid, const PtStatx *want, PtAttr *ret_attr)
 
 /* ---- setting ---------------------------------------------------------------------- */
 
-static int set_owner(const PtFs *fs, const Target *target, const PtSetattr *set)
+static int change_owner(const PtFs *fs, const Target *target, const PtSetattr *set)
 {
     const uint32_t same = UINT32_MAX;
     bool uid = set->valid & PT_SET_UID;
@@ -123,6 +123,31 @@ static int set_mode(PtFs *fs, const Target *target, mode_t mode)
                 ? fchmod(target->fd, mode & 07777)
                 : fchmodat(fs->procfd, pt_fd_name(target->fd).text, mode & 07777, 0);
     return r < 0 ? pt_error() : 0;
+}
+
+/* Set-id bits that chown(2) takes from a file; set-group-ID that lets nobody be of a
+ * group is none of them. */
+static mode_t set_id_bits(mode_t mode)
+{
+    mode_t sgid = mode & S_IXGRP ? S_ISGID : 0;
+    return S_ISREG(mode) ? mode & (S_ISUID | sgid) : 0;
+}
+
+/* chown(2) takes set-id bits. Unless that is ours to do, the guest's kernel has seen to
+ * it for its programs; but it has more callers: overlayfs copies a file up that way, and
+ * means to keep them. */
+static int set_owner(PtFs *fs, const Target *target, const PtSetattr *set)
+{
+    struct statx before = {0};
+    bool keeps = (set->valid & PT_SET_KEEP_SUIDGID) && !(set->valid & PT_SET_MODE);
+    int r = keeps ? pt_stat(fs, target->fd, "", &before) : 0;
+    if (r == 0) {
+        r = change_owner(fs, target, set);
+    }
+    if (r == 0 && set_id_bits(before.stx_mode) != 0) {
+        r = set_mode(fs, target, before.stx_mode);
+    }
+    return r;
 }
 
 static int set_size(const PtFs *fs, const Target *target, const PtSetattr *set)
@@ -201,9 +226,13 @@ static int apply(PtFs *fs, const Target *target, const PtSetattr *set)
 {
     const uint32_t times =
         PT_SET_ATIME | PT_SET_MTIME | PT_SET_ATIME_NOW | PT_SET_MTIME_NOW;
+    PtCapability capability = {0};
     int r = 0;
     if (set->valid == PT_SET_KILL_FOR_UID) {
         return kill_for(fs, target, set->uid);
+    }
+    if (set->valid & PT_SET_KEEP_CAPABILITY) {
+        pt_capability_save(fs, target->fd, &capability);
     }
     if (set->valid & (PT_SET_UID | PT_SET_GID)) {
         r = set_owner(fs, target, set);
@@ -217,7 +246,7 @@ static int apply(PtFs *fs, const Target *target, const PtSetattr *set)
     if (r == 0 && (set->valid & times)) {
         r = set_times(target, set);
     }
-    return r;
+    return r < 0 ? r : pt_capability_restore(fs, target->fd, &capability);
 }
 
 int pt_setattr(PtFs *fs, uint64_t nodeid, const PtSetattr *set, PtAttr *ret_attr)

@@ -147,6 +147,10 @@ typedef struct PtOpened {
 /** Alone: drop set-id bits and capabilities as chown(2) does, if @uid asks, who is root
  * or the file's owner; nothing for others. */
 #define PT_SET_KILL_FOR_UID 512u
+/** Whoever asks sees to set-id bits or capabilities himself, and wants those kept that he
+ * does not mention, where chown(2) or truncate(2) would take them away. */
+#define PT_SET_KEEP_SUIDGID 1024u
+#define PT_SET_KEEP_CAPABILITY 2048u
 
 /** struct PtStatx - what STATX asks for. */
 typedef struct PtStatx {

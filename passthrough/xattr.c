@@ -212,3 +212,21 @@ int pt_capability_drop(const PtFs *fs, int fd, mode_t type)
     int r = removexattr(pt_fd_name(fd).text, fs->capability.text);
     return r < 0 && errno != ENODATA && errno != EOPNOTSUPP ? pt_error() : 0;
 }
+
+void pt_capability_save(const PtFs *fs, int fd, PtCapability *ret_capability)
+{
+    PtXattrName room;
+    const char *host;
+    ret_capability->size = 0;
+    if (host_name(fs, CAPABILITY, &room, &host) == 0) {
+        ret_capability->size = getxattr(pt_fd_name(fd).text, host, ret_capability->value,
+                                        sizeof(ret_capability->value));
+    }
+}
+
+int pt_capability_restore(const PtFs *fs, int fd, const PtCapability *capability)
+{
+    const PtSetxattr set = {
+        .name = CAPABILITY, .value = capability->value, .size = (size_t)capability->size};
+    return capability->size <= 0 ? 0 : pt_setxattr_fd(fs, fd, &set);
+}

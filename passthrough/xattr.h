@@ -28,6 +28,19 @@ void pt_capability_init(PtFs *fs);
  */
 int pt_capability_drop(const PtFs *fs, int fd, mode_t type);
 
+/** struct PtCapability - a file's capabilities, as they are kept. */
+typedef struct PtCapability {
+    ssize_t size; /* of @value; not positive: there are none */
+    char value[24];
+} PtCapability;
+
+/** pt_capability_save() - note the capabilities that the guest sees, before they go. */
+void pt_capability_save(const PtFs *fs, int fd, PtCapability *ret_capability);
+
+/** pt_capability_restore() - give them back.
+ * Return: 0 or a negative errno. */
+int pt_capability_restore(const PtFs *fs, int fd, const PtCapability *capability);
+
 /** pt_file_changes() - pt_capability_drop() for an open file that is about to be written.
  * Return: 0 or a negative errno. */
 int pt_file_changes(const PtFs *fs, const PtOpenFile *file);

@@ -354,9 +354,6 @@ def simplify(top):
     for name in os.listdir(f'{top}/plain'):
         if name.startswith('hard'):
             os.unlink(f'{top}/plain/{name}')
-        else:
-            os.chmod(f'{top}/plain/{name}', 0o755)
-    os.removexattr(f'{top}/attributes', 'security.capability')
     os.removexattr(f'{top}/symlink', 'trusted.on-a-link', follow_symlinks=False)
     os.removexattr(f'{top}/fifo', 'trusted.on-a-fifo')
     os.utime(f'{top}/plain', (10**9, 10**9))

@@ -147,6 +147,15 @@ def of(top, without=()):
     return found
 
 
+def _apart(one, other):
+    """Of two sets of attributes only what differs."""
+    if not isinstance(one, dict):
+        return one, other
+    names = {name for name in one.keys() | other.keys()
+             if one.get(name) != other.get(name)}
+    return tuple({n: seen.get(n) for n in sorted(names)} for seen in (one, other))
+
+
 def difference(one, other):
     """Words for what differs between two portraits, at most 20 lines; empty if nothing.
     """
@@ -155,7 +164,9 @@ def difference(one, other):
         if path not in one or path not in other:
             words.append(f'{path!r} only in the {"first" if path in one else "second"}')
             continue
-        words += [f'{path!r}: {what} {one[path].get(what)!r} against '
-                  f'{other[path].get(what)!r}'
-                  for what in ALL if one[path].get(what) != other[path].get(what)]
+        for what in ALL:
+            values = one[path].get(what), other[path].get(what)
+            if values[0] != values[1]:
+                values = _apart(*values)
+                words.append(f'{path!r}: {what} {values[0]!r} against {values[1]!r}')
     return '\n'.join(words[:20])

@@ -2,6 +2,7 @@
 #include "tests/unit/scratch.h"
 
 #include <sys/statvfs.h>
+#include <sys/xattr.h>
 
 /*
  * Attributes: read and set by node and by handle, compared with the host's own view.
@@ -271,6 +272,42 @@ static void test_kill_for(void)
     }
 }
 
+/* Owner or size change, and what chown(2) and truncate(2) take stays, if so asked. */
+static void test_keep(void)
+{
+    static const struct {
+        uint32_t valid;
+        mode_t before;
+        mode_t want;
+    } cases[] = {{PT_SET_UID, 06755, 0755},
+                 {PT_SET_UID | PT_SET_KEEP_SUIDGID, 06755, 06755},
+                 {PT_SET_UID | PT_SET_KEEP_SUIDGID, 04711, 04711},
+                 {PT_SET_UID | PT_SET_KEEP_SUIDGID, 02755, 02755},
+                 {PT_SET_UID | PT_SET_KEEP_SUIDGID | PT_SET_MODE, 06755, 0640},
+                 {PT_SET_UID | PT_SET_KEEP_CAPABILITY, 04755, 0755},
+                 {PT_SET_SIZE, 0755, 0755},
+                 {PT_SET_SIZE | PT_SET_KEEP_CAPABILITY, 0755, 0755}};
+    const char capability[20] = {1, 0, 0, 2, 0, 0x20}; /* cap_net_raw, permitted */
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        Scratch s = scratch_open();
+        char seen[24];
+        PtAttr attr;
+        host_write(&s, "f", "1");
+        g_autofree char *path = g_build_filename(s.path, "f", NULL);
+        g_assert_cmpint(chmod(path, cases[i].before), ==, 0);
+        g_assert_cmpint(setxattr(path, "security.capability", capability, 20, 0), ==, 0);
+        uint64_t f = lookup(&s, PT_ROOT_ID, "f").nodeid;
+        PtSetattr set = {
+            .valid = cases[i].valid, .handle = PT_NO_HANDLE, .mode = 0640, .uid = 1000};
+        g_assert_cmpint(set_on(&s, f, set, &attr), ==, 0);
+        g_assert_cmphex(attr.stx.stx_mode & 07777, ==, cases[i].want);
+        g_assert_cmpuint(attr.stx.stx_uid, ==, cases[i].valid & PT_SET_UID ? 1000 : 0);
+        ssize_t size = getxattr(path, "security.capability", seen, sizeof(seen));
+        g_assert_cmpint(size, ==, cases[i].valid & PT_SET_KEEP_CAPABILITY ? 20 : -1);
+        scratch_close(&s);
+    }
+}
+
 static void test_statfs(void)
 {
     Scratch s = scratch_open();
@@ -303,6 +340,7 @@ int main(int argc, char **argv)
     g_test_add_func("/attr/times", test_times);
     g_test_add_func("/attr/nothing", test_nothing);
     g_test_add_func("/attr/kill-for", test_kill_for);
+    g_test_add_func("/attr/keep", test_keep);
     g_test_add_func("/attr/statfs", test_statfs);
     return g_test_run();
 }

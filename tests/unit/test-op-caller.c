@@ -341,6 +341,29 @@ static void test_set_nothing(void)
     }
 }
 
+/* What a new owner or size takes away is ours to take, or else to keep. */
+static void test_kept(void)
+{
+    static const uint32_t valid[][2] = {{FATTR_UID, PT_SET_UID},
+                                        {FATTR_SIZE, PT_SET_SIZE}};
+
+    for (unsigned i = 0; i < 8; i++) {
+        const struct fuse_setattr_in in = {.valid = valid[i >> 2][0], .uid = 1000};
+        SessionConfig config = harness_config();
+        Message message;
+        config.killpriv_v2 = (i & 1) != 0;
+        config.xattr = (i & 2) != 0;
+        g_autoptr(Harness) harness = harness_new(&config);
+        uint32_t kept = PT_SET_KEEP_SUIDGID | (config.xattr ? PT_SET_KEEP_CAPABILITY : 0);
+        harness_init(harness, ALL_FLAGS);
+        message_begin(&message, FUSE_SETATTR);
+        message_add(&message, &in, sizeof(in));
+        g_assert_cmpint(call(harness, &message), ==, 0);
+        g_assert_cmphex(null_fs_last(harness->fs)->set.valid, ==,
+                        valid[i >> 2][1] | (config.killpriv_v2 ? 0 : kept));
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -352,5 +375,6 @@ int main(int argc, char **argv)
     g_test_add_func("/op-caller/labels-not-agreed", test_labels_not_agreed);
     g_test_add_func("/op-caller/set-id-bits", test_set_id_bits);
     g_test_add_func("/op-caller/set-nothing", test_set_nothing);
+    g_test_add_func("/op-caller/kept", test_kept);
     return g_test_run();
 }

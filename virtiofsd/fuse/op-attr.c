@@ -69,6 +69,21 @@ static bool wants_kill_alone(const Request *request, const PtSetattr *set)
            request->header.uid != UINT32_MAX;
 }
 
+/* Where they are not, Linux sends along what its programs lose by chown(2) and
+ * truncate(2): a mode, and REMOVEXATTR if it knows of attributes. What it does not
+ * mention is to stay.
+ */
+static uint32_t kept(const Request *request, uint32_t valid)
+{
+    const uint32_t taking = PT_SET_UID | PT_SET_GID | PT_SET_SIZE;
+
+    if (request->session->agreed.killpriv || (valid & taking) == 0) {
+        return 0;
+    }
+    return PT_SET_KEEP_SUIDGID |
+           (request->session->config.xattr ? PT_SET_KEEP_CAPABILITY : 0);
+}
+
 int op_setattr(Request *request)
 {
     const struct fuse_setattr_in *in = &request->in.setattr;
@@ -91,6 +106,7 @@ int op_setattr(Request *request)
             set.valid |= set_flags[i].ours;
         }
     }
+    set.valid |= kept(request, set.valid);
     if (wants_kill_alone(request, &set)) {
         set.valid = PT_SET_KILL_FOR_UID;
         set.uid = request->header.uid;
