@@ -60,6 +60,37 @@ static void test_answer(void)
     fixture_clear(&f);
 }
 
+/* Some descriptors stay for requests that end the waiting of others. */
+static void test_room(void)
+{
+    Fixture f;
+
+    fixture_init(&f, 0);
+    uint16_t n = 0;
+    for (; vu_ring_may_park(f.ring); n++) {
+        g_assert_cmpuint(n, <, GUEST_QUEUE);
+        pop_and_park(&f, n);
+    }
+    g_assert_cmpuint(n, ==, GUEST_QUEUE / 8);
+    while (n > 0) {
+        g_assert_true(vu_ring_unpark(f.ring, --n, f.chain));
+        vu_ring_push(f.ring, f.chain, 0);
+        g_assert_true(vu_ring_may_park(f.ring));
+    }
+    fixture_clear(&f);
+
+    fixture_init(&f, UINT64_C(1) << VIRTIO_RING_F_INDIRECT_DESC);
+    for (; vu_ring_may_park(f.ring); n++) {
+        pop_and_park(&f, n);
+    }
+    g_assert_cmpuint(n, ==, GUEST_QUEUE / 2);
+    while (n > 0) {
+        g_assert_true(vu_ring_unpark(f.ring, --n, f.chain));
+        vu_ring_push(f.ring, f.chain, 0);
+    }
+    fixture_clear(&f);
+}
+
 /* A pause waits for what runs only, and is told when that has ended in either way. */
 static void test_pause(void)
 {
@@ -312,6 +343,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/ring-park/answer", test_answer);
+    g_test_add_func("/ring-park/room", test_room);
     g_test_add_func("/ring-park/pause", test_pause);
     g_test_add_func("/ring-park/stop", test_stop);
     g_test_add_func("/ring-park/rewritten", test_rewritten);
