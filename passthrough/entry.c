@@ -82,9 +82,10 @@ int pt_entry_open(PtFs *fs, const PtPlace *place, PtFd *fd, PtEntry *ret_entry)
     return r;
 }
 
-static bool is_remote(const PtPlace *place)
+/* Whether every file has to be opened to be recognised. */
+static bool is_loose(const PtPlace *place)
 {
-    return place->parent->mount_class == PT_MOUNT_REMOTE;
+    return pt_mount_reuses(place->parent->mount_class);
 }
 
 /* ---- without opening --------------------------------------------------------------- */
@@ -138,7 +139,7 @@ static int list_patiently(PtFs *fs, const PtPlace *place, PtEntry *ret_entry)
  * Return: 0 or a negative errno; -EOPNOTSUPP, never; -EAGAIN, not now. */
 static int list(PtFs *fs, const PtPlace *place, Patience patience, PtEntry *ret_entry)
 {
-    if (is_remote(place)) {
+    if (is_loose(place)) {
         return -EOPNOTSUPP;
     }
     /* Announced before anything is looked at: see pt_change_begin(). */
@@ -159,9 +160,19 @@ static bool needs_opening(int r)
     return r == -EOPNOTSUPP || r == -EAGAIN;
 }
 
+static int look_up_by_handle(PtFs *fs, const PtPlace *place, PtEntry *ret_entry)
+{
+    g_auto(PtFd) fd = {.fd = -1};
+    pt_fd_reserve_briefly(fs, &fd); /* no inode keeps it */
+    return pt_entry_open(fs, place, &fd, ret_entry);
+}
+
 int pt_entry_list(PtFs *fs, const PtPlace *place, PtEntry *ret_entry)
 {
     g_auto(PtFd) fd = {.fd = -1};
+    if (pt_inode_by_handle(fs, place->parent)) {
+        return look_up_by_handle(fs, place, ret_entry);
+    }
     int r = list(fs, place, PATIENCE_NONE, ret_entry);
     if (!needs_opening(r)) {
         return r;
@@ -178,6 +189,9 @@ int pt_entry_made(PtFs *fs, const PtPlace *place, PtFd *fd, PtEntry *ret_entry)
     if (fd->fs != NULL) {
         return pt_entry_open(fs, place, fd, ret_entry);
     }
+    if (pt_inode_by_handle(fs, place->parent)) {
+        return look_up_by_handle(fs, place, ret_entry);
+    }
     int r = list(fs, place, PATIENCE_WAIT, ret_entry);
     return r == -EOPNOTSUPP ? -ENFILE : r == -EAGAIN ? -ESTALE : r;
 }
@@ -185,6 +199,9 @@ int pt_entry_made(PtFs *fs, const PtPlace *place, PtFd *fd, PtEntry *ret_entry)
 static int look_up_unknown(PtFs *fs, const PtPlace *place, PtEntry *ret_entry)
 {
     g_auto(PtFd) fd = {.fd = -1};
+    if (pt_inode_by_handle(fs, place->parent)) {
+        return look_up_by_handle(fs, place, ret_entry);
+    }
     if (pt_fd_reserve_spare(fs, &fd) < 0) {
         int r = list(fs, place, PATIENCE_NONE, ret_entry);
         if (!needs_opening(r)) {
@@ -198,7 +215,7 @@ static int look_up_unknown(PtFs *fs, const PtPlace *place, PtEntry *ret_entry)
 int pt_entry_look_up(PtFs *fs, const PtPlace *place, PtEntry *ret_entry)
 {
     struct statx *seen = &ret_entry->attr.stx;
-    if (!is_remote(place)) {
+    if (!is_loose(place)) {
         int r = pt_stat(fs, place->dir_fd, place->name, seen);
         if (r < 0) {
             return r;

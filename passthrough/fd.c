@@ -60,6 +60,11 @@ int pt_fd_reserve_idle(PtFs *fs, PtFd *ret_fd)
     return r;
 }
 
+void pt_fd_reserve_briefly(PtFs *fs, PtFd *ret_fd)
+{
+    (void)reserve(fs, UINT32_MAX, ret_fd); /* cannot fail: there are never so many */
+}
+
 int pt_fd_reserve(PtFs *fs, PtFd *ret_fd)
 {
     int waits = 0;
@@ -159,18 +164,4 @@ int pt_stat(const PtFs *fs, int dir_fd, const char *name, struct statx *ret_stx)
 {
     int flags = AT_NO_AUTOMOUNT | (name[0] == '\0' ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW);
     return statx(dir_fd, name, flags, fs->statx_mask, ret_stx) < 0 ? pt_error() : 0;
-}
-
-uint64_t pt_handle_hash(const PtFs *fs, int fd)
-{
-    union {
-        struct file_handle head;
-        char room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
-    } handle = {.head.handle_bytes = MAX_HANDLE_SZ};
-    int mount_id;
-    if (name_to_handle_at(fd, "", &handle.head, &mount_id, AT_EMPTY_PATH) < 0) {
-        return 0;
-    }
-    size_t size = sizeof(handle.head) + handle.head.handle_bytes;
-    return pt_hash(&fs->hash_key, &handle, size) | 1;
 }

@@ -28,6 +28,9 @@ int pt_fd_reserve_spare(PtFs *fs, PtFd *ret_fd);
 /** pt_fd_reserve_idle() - the same, or in exchange for an inode that is idle and quickly
  * found. */
 int pt_fd_reserve_idle(PtFs *fs, PtFd *ret_fd);
+/** pt_fd_reserve_briefly() - take a place beyond the limit, for no longer than this
+ * request. */
+void pt_fd_reserve_briefly(PtFs *fs, PtFd *ret_fd);
 /** pt_fd_clear() - close and give the place back. errno is kept. */
 void pt_fd_clear(PtFd *fd);
 /** pt_fd_steal() - Return: the descriptor; the caller ends it by pt_fd_close(). */
@@ -70,10 +73,6 @@ typedef struct PtFdName {
 } PtFdName;
 
 PtFdName pt_fd_name(int fd);
-
-/** pt_handle_hash() - a hash of the file handle behind a descriptor: what tells files
- * apart where a server may use an inode number again. Return: it, or 0 for no handle. */
-uint64_t pt_handle_hash(const PtFs *fs, int fd);
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(PtFd, pt_fd_clear)
 

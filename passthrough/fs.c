@@ -5,6 +5,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "passthrough/file-handle.h"
 #include "passthrough/handle.h"
 #include "passthrough/inode.h"
 #include "passthrough/internal.h"
@@ -37,7 +38,7 @@ static int init_tables(PtFs *fs)
         r = pt_slots_init(&fs->handles, sizeof(PtHandle));
     }
     if (r == 0) {
-        r = pt_mounts_init(&fs->mounts);
+        r = pt_mounts_init(&fs->mounts, fs);
     }
     if (r == 0) {
         r = pt_index_init(&fs->index);
@@ -86,6 +87,9 @@ PtFs *pt_fs_new(const PtConfig *config, int root_fd_take, int procfd_take, GErro
     }
     pt_capability_init(fs);
     fs->statx_mask = statx_mask;
+    if (!pt_file_handle_check(fs, root_fd, error)) {
+        return NULL;
+    }
     return set_root(fs, autofd_steal(&root_fd), error) ? g_steal_pointer(&fs) : NULL;
 }
 

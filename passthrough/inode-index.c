@@ -244,7 +244,7 @@ int pt_index_insert(PtFs *fs, PtInode *inode, const PtKey *key, PtInode **ret_ot
     }
     lock(shard);
     /* Without a file handle nothing here tells a used-again number from a known one. */
-    bool comparable = inode->mount_class != PT_MOUNT_REMOTE || key->tag != 0;
+    bool comparable = !pt_mount_reuses(inode->mount_class) || key->tag != 0;
     PtInode *other = comparable ? find_in(fs, shard, hash, key, true) : NULL;
     if (other == NULL) {
         set_key(fs, inode, key, hash);

@@ -59,7 +59,7 @@ static PtInode *known_by_number(PtFs *fs, const PtKey *key, bool opened)
         return NULL;
     }
     bool is_it = exact;
-    if (inode->mount_class == PT_MOUNT_REMOTE) {
+    if (pt_mount_reuses(inode->mount_class)) {
         is_it = opened && (key->tag != 0 || held_is(fs, inode, &key->identity));
     } else if (!exact) {
         is_it = held_is(fs, inode, &key->identity);

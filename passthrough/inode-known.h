@@ -34,9 +34,11 @@ PtInode *pt_inode_known(PtFs *fs, const PtPlace *place, const struct statx *seen
 int pt_inode_adopt(PtFs *fs, const PtPlace *place, PtFd *fd, struct statx *ret_seen,
                    PtInode **ret_inode);
 
-/** pt_inode_births() - Return: whether files on the mount of a directory can be told by
- * number and birth. */
-bool pt_inode_births(PtFs *fs, const PtInode *directory);
+/** pt_inode_spares_fd() - Return: whether a file that is made in a directory can be known
+ * without a descriptor: by number and birth, or by its handle. */
+bool pt_inode_spares_fd(PtFs *fs, const PtInode *directory);
+/** pt_inode_by_handle() - Return: whether files in a directory are held by handle. */
+bool pt_inode_by_handle(PtFs *fs, const PtInode *directory);
 /** pt_inode_may_be_named() - Return: whether a file just seen at @place can be known by
  * nothing but its place: nothing else than the guest is to give its number away. */
 bool pt_inode_may_be_named(PtFs *fs, const PtPlace *place, const struct statx *seen);

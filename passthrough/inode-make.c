@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "passthrough/file-handle.h"
 #include "passthrough/inode-hold.h"
 #include "passthrough/inode-index.h"
 #include "passthrough/inode-known.h"
@@ -18,10 +20,11 @@ typedef struct Making {
     PtKey key;
     const PtPlace *place;
     const struct statx *seen;
-    PtMount *mount; /* a reference; the inode's, if it is made */
+    PtMount *mount; /* a reference */
     PtHeld held;
-    int fd;      /* or -1 */
-    bool is_new; /* out: it was made of this */
+    int fd;                     /* or -1 */
+    struct file_handle *handle; /* PT_HELD_HANDLE; used up either way, as mount */
+    bool is_new;                /* out: it was made of this */
 } Making;
 
 static PtInode *take_inode(PtFs *fs, const Making *making)
@@ -41,6 +44,9 @@ static PtInode *take_inode(PtFs *fs, const Making *making)
         pt_home_start(inode, making->place);
     } else {
         pt_home_start(inode, NULL);
+    }
+    if (making->held == PT_HELD_HANDLE) {
+        inode->handle = making->handle;
     }
     return inode;
 }
@@ -70,6 +76,8 @@ static int make(PtFs *fs, Making *making, PtInode **ret_inode)
             return 0;
         }
         discard(fs, inode);
+    } else {
+        free(making->handle);
     }
     pt_mount_put(&fs->mounts, making->mount);
     *ret_inode = other;
@@ -125,9 +133,15 @@ static bool may_share_number(PtMountClass class, const struct statx *seen)
     return class == PT_MOUNT_OVERLAY && S_ISREG(seen->stx_mode) && seen->stx_nlink > 1;
 }
 
-bool pt_inode_births(PtFs *fs, const PtInode *directory)
+bool pt_inode_by_handle(PtFs *fs, const PtInode *directory)
 {
-    return pt_mount_at(&fs->mounts, directory->mount)->births;
+    return pt_mount_at(&fs->mounts, directory->mount)->fd.fd >= 0;
+}
+
+bool pt_inode_spares_fd(PtFs *fs, const PtInode *directory)
+{
+    return pt_mount_at(&fs->mounts, directory->mount)->births ||
+           pt_inode_by_handle(fs, directory);
 }
 
 bool pt_inode_may_be_named(PtFs *fs, const PtPlace *place, const struct statx *seen)
@@ -159,7 +173,7 @@ int pt_inode_list(PtFs *fs, const PtPlace *place, const struct statx *seen,
     return r;
 }
 
-static int add_new(PtFs *fs, Making *making, PtFd *fd, PtInode **ret_inode)
+static int add_opened(PtFs *fs, Making *making, PtFd *fd, PtInode **ret_inode)
 {
     if (may_share_number(making->mount->class, making->seen) &&
         making->place->name != NULL) {
@@ -178,6 +192,52 @@ static int add_new(PtFs *fs, Making *making, PtFd *fd, PtInode **ret_inode)
     return r;
 }
 
+/* @fd stays the caller's. */
+static int add_by_handle(PtFs *fs, Making *making, const PtFileHandle *handle,
+                         PtInode **ret_inode)
+{
+    making->held = PT_HELD_HANDLE;
+    making->fd = -1;
+    making->handle = pt_file_handle_copy(handle);
+    if (making->handle == NULL) {
+        pt_mount_put(&fs->mounts, making->mount);
+        return -ENOMEM;
+    }
+    return make(fs, making, ret_inode);
+}
+
+/* Return: whether there is a handle, or a negative errno. */
+static int get_handle(PtFs *fs, const PtMount *mount, int fd, PtFileHandle *ret_handle)
+{
+    bool wanted = mount->fd.fd >= 0;
+    if (!wanted && mount->class != PT_MOUNT_REMOTE) {
+        return false;
+    }
+    int r = pt_file_handle_get(fd, ret_handle);
+    bool needed = wanted && fs->config.inode_handles == PT_INODE_HANDLES_MANDATORY;
+    return r < 0 && needed ? r : r == 0;
+}
+
+/* The inode of a file that has been opened; the mount's reference is used up. */
+static int find_or_add(PtFs *fs, Making *making, PtFd *fd, PtInode **ret_inode)
+{
+    PtFileHandle handle;
+    int has_handle = get_handle(fs, making->mount, fd->fd, &handle);
+    if (has_handle < 0) {
+        pt_mount_put(&fs->mounts, making->mount);
+        return has_handle;
+    }
+    making->key.tag = has_handle ? pt_file_handle_hash(fs, &handle) : 0;
+    *ret_inode = pt_inode_find(fs, making->place, &making->key, true);
+    if (*ret_inode != NULL) {
+        pt_mount_put(&fs->mounts, making->mount);
+        return 0;
+    }
+    return has_handle && making->mount->fd.fd >= 0
+               ? add_by_handle(fs, making, &handle, ret_inode)
+               : add_opened(fs, making, fd, ret_inode);
+}
+
 int pt_inode_adopt(PtFs *fs, const PtPlace *place, PtFd *fd, struct statx *ret_seen,
                    PtInode **ret_inode)
 {
@@ -191,14 +251,6 @@ int pt_inode_adopt(PtFs *fs, const PtPlace *place, PtFd *fd, struct statx *ret_s
     if (r < 0) {
         return r;
     }
-    if (mount->class == PT_MOUNT_REMOTE) {
-        key.tag = pt_handle_hash(fs, fd->fd);
-    }
-    *ret_inode = pt_inode_find(fs, place, &key, true);
-    if (*ret_inode != NULL) {
-        pt_mount_put(&fs->mounts, mount);
-        return 0;
-    }
     Making making = {.key = key, .place = place, .seen = ret_seen, .mount = mount};
-    return add_new(fs, &making, fd, ret_inode);
+    return find_or_add(fs, &making, fd, ret_inode);
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "passthrough/cred.h"
+#include "passthrough/file-handle.h"
 #include "passthrough/handle.h"
 #include "passthrough/inode-hold.h"
 #include "passthrough/inode-known.h"
@@ -206,12 +207,36 @@ static int pin_by_name(PtNode *node, PtPin pin)
     return r == -EAGAIN ? -ESTALE : r;
 }
 
+/* The descriptor is closed with the node. The handle has told a file from one that has
+ * its number now; whether it tells everything is the file system's matter. */
+static int pin_by_handle(PtNode *node)
+{
+    PtFs *fs = node->fs;
+    struct statx now;
+    int fd = pt_file_handle_open(pt_mount_at(&fs->mounts, node->inode->mount),
+                                 node->inode->handle);
+    if (fd < 0) {
+        return fd;
+    }
+    node->fd = fd;
+    node->whose = PT_NODE_FD_OWN;
+    int r = pt_stat(fs, fd, "", &now);
+    if (r < 0) {
+        return r;
+    }
+    PtIdentity found = pt_identity(&now);
+    PtIdentity known = pt_index_identity(fs, node->inode);
+    found.btime = known.btime; /* a copy-up changes it */
+    return pt_identity_equal(&found, &known) ? 0 : -ESTALE;
+}
+
 int pt_node_pin(PtNode *node, PtPin pin)
 {
     if (pt_node_pin_open(node)) {
         return 0;
     }
-    int r = pin_by_name(node, pin);
+    bool by_handle = node->inode->held == PT_HELD_HANDLE;
+    int r = by_handle ? pin_by_handle(node) : pin_by_name(node, pin);
     if (r != -ESTALE || pt_node_pin_open(node)) {
         return r == -ESTALE ? 0 : r;
     }

@@ -10,9 +10,18 @@
  * Theory of operation.
  *
  * An inode lives in a slot while somebody holds a reference: all lookups of the guest
- * together hold one, each open handle holds one, each running request on it holds one. It
- * holds an O_PATH descriptor, which reads and writes nothing, follows a rename, and keeps
- * the host's file system from giving the inode number to another file.
+ * together hold one, each open handle holds one, each running request on it holds one,
+ * and each inode that has its place in it. It is held in one of three ways:
+ *
+ * - by an O_PATH descriptor, which reads and writes nothing, follows a rename, and keeps
+ *   the host's file system from giving the inode number to another file;
+ *
+ * - by its place, a directory and a name (inode-place.c), and a descriptor only while
+ *   there is room (inode-hold.c): it is opened and compared when it is used
+ *   (inode-pin.c), and closed again when it is idle (inode-evict.c). So are held all
+ *   files that number and time of birth tell from any other, now or later;
+ *
+ * - by its file handle (file-handle.c), if the command line says so.
  *
  * A file is recognised by mount id, device, inode number and time of birth. The number is
  * enough while the inode is held; the time of birth tells, where it agrees, that no

@@ -40,7 +40,7 @@ typedef enum PtKeyKind {
 typedef enum PtHeld {
     PT_HELD_OPEN,   /* by a descriptor, for as long as it lives */
     PT_HELD_NAME,   /* by a descriptor while there is room, else by its place */
-    PT_HELD_HANDLE, /* by its file handle */
+    PT_HELD_HANDLE, /* by its file handle, with no descriptor between requests */
 } PtHeld;
 
 /** typedef PtInode - one file; 80 bytes, so that a million of them are 80 MB. */
@@ -56,12 +56,15 @@ typedef struct PtInode {
     _Atomic uint32_t hash; /* of its key; changes under both shards' locks */
     uint32_t mount;        /* index of a PtMount that is referenced; as ino. Fixed for
                               directories, of which anybody may read it */
-    char *name;            /* its place, PT_HELD_NAME only: see inode-place.h */
-    uint32_t parent;       /* index; a reference is held. As name */
-    uint8_t type;          /* fixed: S_IFMT bits >> 12 */
-    uint8_t held;          /* fixed: PtHeld */
-    uint8_t mount_class;   /* fixed: PtMountClass */
-    uint8_t key_kind;      /* PtKeyKind; as ino */
+    union {
+        char *name; /* PT_HELD_NAME: its place, see inode-place.h; PT_HELD_OPEN: NULL */
+        struct file_handle *handle; /* PT_HELD_HANDLE; fixed */
+    };
+    uint32_t parent;     /* index, 0 for none; a reference is held. As name */
+    uint8_t type;        /* fixed: S_IFMT bits >> 12 */
+    uint8_t held;        /* fixed: PtHeld */
+    uint8_t mount_class; /* fixed: PtMountClass */
+    uint8_t key_kind;    /* PtKeyKind; as ino */
 } PtInode;
 
 /** typedef PtPlace - a name in a directory. */

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <sys/vfs.h>
 
+#include "passthrough/file-handle.h"
+
 /*
  * The table of mounts. A share has few of them and a guest can make none, so a small
  * fixed hash table under one lock does; the lock is taken only when an inode enters or
@@ -60,9 +62,9 @@ static struct Type type_of(uint32_t magic)
     return (struct Type){magic, PT_MOUNT_REMOTE, false};
 }
 
-int pt_mounts_init(PtMounts *mounts)
+int pt_mounts_init(PtMounts *mounts, PtFs *fs)
 {
-    *mounts = (PtMounts){0};
+    *mounts = (PtMounts){.fs = fs};
     int r = pt_slots_init(&mounts->slots, sizeof(PtMount));
     return r < 0 ? r : -pthread_mutex_init(&mounts->lock, NULL);
 }
@@ -119,34 +121,61 @@ static PtMount *find_or_insert(PtMounts *mounts, PtMount *mount)
     return found;
 }
 
+static void give(PtMounts *mounts, PtMount *mount)
+{
+    PtFd fd = mount->fd;
+    pt_slots_give(&mounts->slots, &mount->slot);
+    pt_fd_clear(&fd);
+}
+
+/* Return: 0 with an entry that is not in the table yet, or a negative errno. */
+static int make(PtMounts *mounts, int fd, PtMount **ret_mount)
+{
+    struct statfs about;
+    if (fstatfs(fd, &about) < 0) {
+        return -errno;
+    }
+    PtMount *mount = (PtMount *)(void *)pt_slots_take(&mounts->slots);
+    if (mount == NULL) {
+        return -ENOMEM;
+    }
+    const struct Type type = type_of((uint32_t)about.f_type);
+    mount->fd = (PtFd){.fd = -1};
+    int r = pt_file_handle_mount(mounts->fs, mount, fd);
+    if (r < 0) {
+        give(mounts, mount);
+        return r;
+    }
+    bool by_handle = mount->fd.fd >= 0;
+    mount->class =
+        by_handle && type.class != PT_MOUNT_REMOTE ? PT_MOUNT_HANDLES : type.class;
+    mount->births = type.births && !by_handle;
+    *ret_mount = mount;
+    return 0;
+}
+
 int pt_mount_get(PtMounts *mounts, uint64_t mount_id, uint64_t dev, int fd,
                  PtMount **ret_mount)
 {
     (void)pthread_mutex_lock(&mounts->lock);
-    PtMount *found = find(mounts, mount_id, dev);
+    *ret_mount = find(mounts, mount_id, dev);
     (void)pthread_mutex_unlock(&mounts->lock);
-    if (found == NULL) {
-        struct statfs about;
-        if (fstatfs(fd, &about) < 0) {
-            return -errno;
-        }
-        PtMount *mount = (PtMount *)(void *)pt_slots_take(&mounts->slots);
-        if (mount == NULL) {
-            return -ENOMEM;
-        }
-        const struct Type type = type_of((uint32_t)about.f_type);
-        mount->mount_id = mount_id;
-        mount->dev = dev;
-        mount->class = type.class;
-        mount->births = type.births;
-        found = find_or_insert(mounts, mount);
-        if (found == NULL) {
-            found = mount;
-        } else {
-            pt_slots_give(&mounts->slots, &mount->slot);
-        }
+    if (*ret_mount != NULL) {
+        return 0;
     }
-    *ret_mount = found;
+    PtMount *mount = NULL;
+    int r = make(mounts, fd, &mount);
+    if (r < 0) {
+        return r;
+    }
+    mount->mount_id = mount_id;
+    mount->dev = dev;
+    *ret_mount = find_or_insert(mounts, mount);
+    if (*ret_mount == NULL) {
+        *ret_mount = mount;
+    } else {
+        give(mounts, mount);
+    }
     return 0;
 }
 
@@ -182,5 +211,5 @@ void pt_mount_put(PtMounts *mounts, PtMount *mount)
     (void)pthread_mutex_lock(&mounts->lock);
     unlink_from_bucket(mounts, mount);
     (void)pthread_mutex_unlock(&mounts->lock);
-    pt_slots_give(&mounts->slots, &mount->slot);
+    give(mounts, mount);
 }

@@ -6,21 +6,30 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "passthrough/fd.h"
+#include "passthrough/passthrough.h"
 #include "passthrough/slot.h"
 
 /*
  * The host's file systems seen in the share: what kind each is, found out once. An entry
  * lives exactly as long as an inode of it is held, and a held descriptor keeps the host
- * from giving its mount id and device number to another one. It holds no descriptor
- * itself, so it never keeps a volume busy.
+ * from giving its mount id and device number to another one. Unless inodes are held by
+ * file handle, it holds no descriptor itself, so it never keeps a volume busy.
  */
 
 /** enum PtMountClass - how far inode numbers can be trusted. */
 typedef enum PtMountClass {
     PT_MOUNT_LOCAL,   /* a held inode's number is its own */
     PT_MOUNT_OVERLAY, /* so is it, but for hard links: see inode.c */
+    PT_MOUNT_HANDLES, /* of inodes that are held by handle: it may be used again */
     PT_MOUNT_REMOTE,  /* network, FUSE or unknown: the server may use it again */
 } PtMountClass;
+
+/** pt_mount_reuses() - Return: whether only the file handle tells files apart. */
+static inline bool pt_mount_reuses(PtMountClass class)
+{
+    return class == PT_MOUNT_HANDLES || class == PT_MOUNT_REMOTE;
+}
 
 /** typedef PtMount - one (mount, device) pair. */
 typedef struct PtMount {
@@ -29,6 +38,8 @@ typedef struct PtMount {
     uint64_t dev;
     PtMountClass class;
     bool births; /* number and time of birth together are never used again */
+    PtFd fd;     /* of a file on it, to open others by their handles; .fd < 0 where
+                    inodes are held otherwise. Fixed */
 } PtMount;
 
 enum { PT_MOUNT_BUCKETS = 64 };
@@ -37,10 +48,11 @@ typedef struct PtMounts {
     PtSlots slots;
     pthread_mutex_t lock;
     uint32_t heads[PT_MOUNT_BUCKETS]; /* under lock */
+    PtFs *fs;                         /* fixed; whose mounts these are */
 } PtMounts;
 
 /** pt_mounts_init() - Return: 0 or -ENOMEM. */
-int pt_mounts_init(PtMounts *mounts);
+int pt_mounts_init(PtMounts *mounts, PtFs *fs);
 /** pt_mounts_clear() - Context: nobody uses the table. A zeroed one is fine. */
 void pt_mounts_clear(PtMounts *mounts);
 

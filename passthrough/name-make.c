@@ -66,7 +66,7 @@ static int make_entry(PtFs *fs, const PtMake *make, MakeCall call, PtEntry *ret_
     /* Nothing is made that could not be answered: by a descriptor, or else by its name.
      */
     r = pt_fd_reserve(fs, &fd);
-    if (r < 0 && !pt_inode_births(fs, place.parent)) {
+    if (r < 0 && !pt_inode_spares_fd(fs, place.parent)) {
         return r;
     }
     r = call_as_caller(fs, node.fd, make, call);

@@ -37,17 +37,25 @@ typedef enum PtCache {
     PT_CACHE_METADATA,
 } PtCache;
 
+/** enum PtInodeHandles - the --inode-file-handles option. */
+typedef enum PtInodeHandles {
+    PT_INODE_HANDLES_NEVER,
+    PT_INODE_HANDLES_PREFER,    /* where the file system has them */
+    PT_INODE_HANDLES_MANDATORY, /* what has none cannot be looked up */
+} PtInodeHandles;
+
 /** struct PtConfig - what the command line decides about the file system. */
 typedef struct PtConfig {
     PtCache cache;
-    bool announce_submounts;     /* tell directories where another mount begins */
-    bool allow_direct_io;        /* honour O_DIRECT of OPEN and CREATE, else strip it */
-    bool preserve_noatime;       /* honour O_NOATIME, else strip it */
-    bool readonly;               /* leave no trace; but for CREATE the caller refuses */
-    const PtXattrMap *xattr_map; /* NULL: names are the same; borrowed */
-    const PtTranslation *uids;   /* NULL: user ids are the same; borrowed */
-    const PtTranslation *gids;   /* likewise of groups */
-    uint32_t max_descriptors;    /* most descriptors that the guest may keep open here */
+    bool announce_submounts;      /* tell directories where another mount begins */
+    bool allow_direct_io;         /* honour O_DIRECT of OPEN and CREATE, else strip it */
+    bool preserve_noatime;        /* honour O_NOATIME, else strip it */
+    bool readonly;                /* leave no trace; but for CREATE the caller refuses */
+    PtInodeHandles inode_handles; /* hold inodes by file handle */
+    const PtXattrMap *xattr_map;  /* NULL: names are the same; borrowed */
+    const PtTranslation *uids;    /* NULL: user ids are the same; borrowed */
+    const PtTranslation *gids;    /* likewise of groups */
+    uint32_t max_descriptors;     /* most descriptors that the guest may keep open here */
 } PtConfig;
 
 /** struct PtAgreed - what INIT negotiated, as far as the file system must know. */

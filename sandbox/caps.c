@@ -149,16 +149,20 @@ static void describe(uint64_t caps, char *out, size_t size)
 }
 
 /* What of @wanted can be kept: nobody gets what he has not got. */
-static bool choose(const ModCaps *mod, uint64_t *ret_kept, GError **error)
+static bool choose(const SandboxConfig *config, const ModCaps *mod, uint64_t *ret_kept,
+                   GError **error)
 {
     const uint64_t wanted = (CAPS_KEPT | mod->added) & ~mod->removed;
+    /* Whoever needs it finds out whether it is there. */
+    const uint64_t welcome =
+        config->file_handles ? CAP_BIT(CAP_DAC_READ_SEARCH) & ~mod->removed : 0;
     uint64_t permitted = 0;
     char names[512];
 
     if (!read_permitted(&permitted, error)) {
         return false;
     }
-    *ret_kept = wanted & permitted;
+    *ret_kept = (wanted | welcome) & permitted;
     const uint64_t missing = wanted & ~permitted;
     describe(missing, names, sizeof(names));
     if ((missing & mod->added) != 0) {
@@ -174,13 +178,14 @@ static bool choose(const ModCaps *mod, uint64_t *ret_kept, GError **error)
     return true;
 }
 
-bool sandbox_drop_caps(const char *modcaps, GError **error)
+bool sandbox_drop_caps(const SandboxConfig *config, GError **error)
 {
     ModCaps mod;
     uint64_t kept = 0;
 
-    return parse_list(modcaps, &mod, error) && choose(&mod, &kept, error) &&
-           empty_bounding_set(error) && write_sets(kept, error);
+    return parse_list(config->modcaps, &mod, error) &&
+           choose(config, &mod, &kept, error) && empty_bounding_set(error) &&
+           write_sets(kept, error);
 }
 
 /* ---- the rest ------------------------------------------------------------------------

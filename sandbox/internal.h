@@ -113,12 +113,12 @@ bool sandbox_drop_groups(GError **error);
 
 /**
  * sandbox_drop_caps() - keep what serving files as other users takes, and no more.
- * @modcaps: NULL, or changes to what is kept.
+ * @config: .modcaps and .file_handles change what is kept.
  *
  * Empties the bounding, inheritable and ambient sets; secure bits stay as they are.
  * Opens no file.
  */
-bool sandbox_drop_caps(const char *modcaps, GError **error);
+bool sandbox_drop_caps(const SandboxConfig *config, GError **error);
 
 /** sandbox_no_new_privs() - no exec, ever, gives this thread more than it has. */
 bool sandbox_no_new_privs(GError **error);

@@ -80,7 +80,7 @@ static bool set_default(const struct rlimit *now, GError **error)
                             "give --rlimit-nofile a value, or 0 to leave the limit");
     }
     log_warn("the limit of open files stays at the hard limit of %" PRIu64 " (%" PRIu64
-             " wanted): a guest that uses more files at once gets errors",
+             " wanted): a guest that opens more files at once gets errors",
              (uint64_t)now->rlim_max, wanted);
     const struct rlimit all = {.rlim_cur = now->rlim_max, .rlim_max = now->rlim_max};
     if (setrlimit(RLIMIT_NOFILE, &all) < 0) {

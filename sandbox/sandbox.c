@@ -207,7 +207,7 @@ static bool drop_privileges(const SandboxConfig *config, GError **error)
     /* In the end an ordinary user may be root as well: of a user namespace. There the id
      * may be another and the capabilities are all the same. */
     if ((is_root() || config->mode == SANDBOX_NAMESPACE) &&
-        !sandbox_drop_caps(config->modcaps, error)) {
+        !sandbox_drop_caps(config, error)) {
         return false;
     }
     if (!sandbox_no_new_privs(error)) {

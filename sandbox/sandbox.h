@@ -49,7 +49,8 @@ typedef struct SandboxConfig {
     SandboxMode mode;
     SandboxSeccomp seccomp;
     const char *shared_dir; /* a directory or a regular file */
-    bool readonly; /* with SANDBOX_NAMESPACE the kernel refuses every change of it */
+    bool readonly;     /* with SANDBOX_NAMESPACE the kernel refuses every change of it */
+    bool file_handles; /* files are to be opened by their handles */
     const char
         *modcaps; /* NULL, or the --modcaps list; checked by sandbox_check_modcaps */
     const SandboxIdMap *uid_map; /* NULL: of an ordinary user, the own id alone */

@@ -45,7 +45,7 @@ static const SeccompRow seccomp_list[] = {
     ALLOW(unlinkat, "passthrough: UNLINK, RMDIR; socket: its own files at the end"),
     ALLOW(renameat2, "passthrough: RENAME"),
     ALLOW(linkat, "passthrough: LINK"),
-    ALLOW(name_to_handle_at, "passthrough: LOOKUP on a network or FUSE file system"),
+    ALLOW(name_to_handle_at, "passthrough: LOOKUP on network and FUSE file systems"),
     ALLOW(fchmodat, "passthrough: SETATTR, by descriptor number"),
     ALLOW(fchmod, "passthrough: SETATTR of an open file"),
     ALLOW(fchownat, "passthrough: SETATTR"),
@@ -133,6 +133,11 @@ static const SeccompRow seccomp_list[] = {
     ABSENT(open, "libraries"),
     ABSENT(openat, "libraries"),
     ABSENT(creat, "libraries"),
+};
+
+/* With SandboxConfig.file_handles. */
+static const SeccompRow seccomp_list_file_handles[] = {
+    ALLOW_IS(open_by_handle_at, 2, O_PATH | O_CLOEXEC, "passthrough: inodes by handle"),
 };
 
 #endif

@@ -75,7 +75,21 @@ static int add_row(scmp_filter_ctx filter, const SeccompRow *row)
     g_assert_not_reached();
 }
 
-static bool build(scmp_filter_ctx filter, GError **error)
+static bool add_rows(scmp_filter_ctx filter, const SeccompRow *rows, size_t n_rows,
+                     GError **error)
+{
+    for (size_t i = 0; i < n_rows; i++) {
+        int result = rows[i].call < 0 ? 0 : add_row(filter, &rows[i]);
+        if (result < 0) {
+            g_autofree char *what =
+                g_strdup_printf("cannot allow the system call %s", rows[i].name);
+            return sandbox_fail(error, -result, what, NULL);
+        }
+    }
+    return true;
+}
+
+static bool build(const SandboxConfig *config, scmp_filter_ctx filter, GError **error)
 {
     int result = set_attributes(filter);
 
@@ -83,16 +97,10 @@ static bool build(scmp_filter_ctx filter, GError **error)
         return sandbox_fail(error, -result, "cannot set up the system-call filter",
                             "libseccomp 2.5 or newer is needed");
     }
-    for (size_t i = 0; i < G_N_ELEMENTS(seccomp_list); i++) {
-        const SeccompRow *row = &seccomp_list[i];
-        result = row->call < 0 ? 0 : add_row(filter, row);
-        if (result < 0) {
-            g_autofree char *what =
-                g_strdup_printf("cannot allow the system call %s", row->name);
-            return sandbox_fail(error, -result, what, NULL);
-        }
-    }
-    return true;
+    return add_rows(filter, seccomp_list, G_N_ELEMENTS(seccomp_list), error) &&
+           (!config->file_handles ||
+            add_rows(filter, seccomp_list_file_handles,
+                     G_N_ELEMENTS(seccomp_list_file_handles), error));
 }
 
 bool sandbox_seal(const SandboxConfig *config, GError **error)
@@ -107,7 +115,7 @@ bool sandbox_seal(const SandboxConfig *config, GError **error)
                     " CONFIG_SECCOMP_FILTER; or use --seccomp=none");
         return false;
     }
-    bool sealed = build(filter, error);
+    bool sealed = build(config, filter, error);
     if (sealed) {
         int result = seccomp_load(filter);
         if (result < 0) {

@@ -398,6 +398,16 @@ bool options_set_old_socket(OptionsParse *parse, const OptionsRow *row, const ch
     return true;
 }
 
+bool options_set_handles(OptionsParse *parse, const OptionsRow *row, const char *value,
+                         GError **error)
+{
+    if (g_ascii_strcasecmp(value, "fallback") == 0) {
+        options_warn(parse, "--inode-file-handles=fallback is deprecated: use"
+                            " --inode-file-handles=prefer");
+    }
+    return options_set_word(parse, row, value, error);
+}
+
 bool options_set_debug(OptionsParse *parse, const OptionsRow *row, const char *value,
                        GError **error)
 {

@@ -33,9 +33,6 @@
 /* A word of which only the harmless values can be had yet. */
 #define LATER_WORD(list)                                                                 \
     .flags = OPTIONS_LATER, .set = options_set_word, .offset = SIZE_MAX, .words = (list)
-#define LATER_WORD_EQUALS(list)                                                          \
-    .flags = OPTIONS_LATER | OPTIONS_EQUALS, .set = options_set_word,                    \
-    .offset = SIZE_MAX, .words = (list)
 
 const char *const options_group_titles[OPTIONS_N_GROUPS] = {
     [OPTIONS_GROUP_SHARE] = "Share and socket",
@@ -88,10 +85,10 @@ static const OptionsWord negotiation_words[] = {
 };
 
 static const OptionsWord handles_words[] = {
-    {"never", 0, 0},
-    {"prefer", 0, OPTIONS_WORD_LATER},
-    {"fallback", 0, OPTIONS_WORD_LATER},
-    {"mandatory", 0, OPTIONS_WORD_LATER},
+    {"never", PT_INODE_HANDLES_NEVER, 0},
+    {"prefer", PT_INODE_HANDLES_PREFER, 0},
+    {"fallback", PT_INODE_HANDLES_PREFER, 0},
+    {"mandatory", PT_INODE_HANDLES_MANDATORY, 0},
     {NULL, 0, 0},
 };
 
@@ -335,7 +332,10 @@ const OptionsRow options_rows[] = {
     {.name = "inode-file-handles",
      .metavar = "MODE",
      .group = OPTIONS_GROUP_SPEED,
-     LATER_WORD_EQUALS(handles_words),
+     .flags = OPTIONS_EQUALS,
+     .set = options_set_handles,
+     .offset = AT(fs.inode_handles),
+     .words = handles_words,
      .standard = "never",
      .help =
          "hold inodes by file handle instead of descriptor: never, prefer, mandatory"},

@@ -97,8 +97,7 @@ extern const char *const options_group_titles[OPTIONS_N_GROUPS];
 /** options_find_row() - Return: the row with this name of @length bytes, or NULL. */
 const OptionsRow *options_find_row(const char *name, size_t length);
 
-/** options_spell() - note how the option at hand was written: @prefix, then @text, made
- * printable. */
+/** options_spell() - note how the option was written: @prefix, @text made printable. */
 void options_spell(OptionsParse *parse, const char *prefix, const char *text,
                    size_t length);
 
@@ -121,6 +120,7 @@ bool options_parse_number(const char *text, uint64_t min, uint64_t max,
 /** options_set_*() - the setters that the table names. */
 bool options_set_action(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_debug(OptionsParse *, const OptionsRow *, const char *, GError **);
+bool options_set_handles(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_flag(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_foreground(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_id_map(OptionsParse *, const OptionsRow *, const char *, GError **);

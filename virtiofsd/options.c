@@ -303,6 +303,7 @@ static void settle(Options *options)
     options->fs.gids = options->gids;
     options->fs.readonly = session->readonly;
     options->sandbox.readonly = session->readonly;
+    options->sandbox.file_handles = options->fs.inode_handles != PT_INODE_HANDLES_NEVER;
     session->announce_submounts = options->fs.announce_submounts;
     session->xattr = session->xattr || options->xattr_map != NULL ||
                      session->posix_acl != SESSION_NEVER ||

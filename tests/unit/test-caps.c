@@ -64,14 +64,23 @@ static bool is_root(void)
     return true;
 }
 
+static bool drop_caps(const char *modcaps, GError **error)
+{
+    const SandboxConfig config = {.modcaps = modcaps};
+
+    return sandbox_drop_caps(&config, error);
+}
+
 typedef struct Case {
     const char *modcaps;
     const char *left; /* as /proc/PID/status has it */
+    bool file_handles;
 } Case;
 
 static void drop(const void *data)
 {
     const Case *c = data;
+    const SandboxConfig config = {.modcaps = c->modcaps, .file_handles = c->file_handles};
     g_autoptr(GError) error = NULL;
 
     /* Something in every set, so that it can be seen to go. */
@@ -84,7 +93,7 @@ static void drop(const void *data)
     g_autofree char *bounding = child_status_field(getpid(), "CapBnd");
     g_assert_cmpstr(bounding, !=, "0000000000000000");
 
-    g_assert_true(sandbox_drop_caps(c->modcaps, &error));
+    g_assert_true(sandbox_drop_caps(&config, &error));
     g_assert_no_error(error);
 
     child_assert_status(getpid(), "CapPrm", c->left);
@@ -98,13 +107,15 @@ static void drop(const void *data)
 static void test_drop(void)
 {
     static const Case cases[] = {
-        {NULL, "00000000880000db"},
-        {"+sys_admin", "00000000882000db"},
-        {"-mknod:-setfcap", "00000000000000db"},
-        {"+Dac_Read_Search:-CHOWN", "00000000880000de"},
-        {"+sys_admin:-sys_admin", "00000000880000db"},
-        {"-mknod:+mknod", "00000000880000db"},
-        {"+syslog", "00000004880000db"},
+        {NULL, "00000000880000db", false},
+        {"+sys_admin", "00000000882000db", false},
+        {"-mknod:-setfcap", "00000000000000db", false},
+        {"+Dac_Read_Search:-CHOWN", "00000000880000de", false},
+        {"+sys_admin:-sys_admin", "00000000880000db", false},
+        {"-mknod:+mknod", "00000000880000db", false},
+        {"+syslog", "00000004880000db", false},
+        {NULL, "00000000880000df", true},
+        {"-dac_read_search", "00000000880000db", true},
     };
 
     if (!is_root()) {
@@ -118,7 +129,7 @@ static void test_drop(void)
 /* The ids of another user and back: the thread must have its capabilities again. */
 static void borrow_identity(const void *data)
 {
-    g_assert_true(sandbox_drop_caps(NULL, NULL));
+    g_assert_true(drop_caps(NULL, NULL));
     g_assert_cmpint(syscall(SYS_setresuid, -1, 1000, -1), ==, 0);
     child_assert_status(getpid(), "CapEff", "0000000000000000");
     g_assert_cmpint(syscall(SYS_setresuid, -1, 0, -1), ==, 0);
@@ -147,15 +158,18 @@ static void start_with_less(const void *data)
 {
     g_autoptr(GError) error = NULL;
 
+    const SandboxConfig by_handle = {.file_handles = true};
+
     lose(CAP_MKNOD);
     lose(CAP_SYS_ADMIN);
-    g_assert_false(sandbox_drop_caps("+sys_admin", &error));
+    lose(CAP_DAC_READ_SEARCH);
+    g_assert_false(drop_caps("+sys_admin", &error));
     g_assert_nonnull(strstr(error->message, "sys_admin"));
     g_assert_nonnull(strstr(error->message, "--modcaps"));
-    g_assert_true(sandbox_drop_caps(NULL, NULL));
+    g_assert_true(sandbox_drop_caps(&by_handle, NULL));
     child_assert_status(getpid(), "CapEff", "00000000800000db");
     /* Everything that can be dropped is: again is no error, although CAP_SETPCAP went. */
-    g_assert_true(sandbox_drop_caps(NULL, NULL));
+    g_assert_true(drop_caps(NULL, NULL));
 }
 
 static void test_start_with_less(void)
@@ -170,7 +184,7 @@ static void without_setpcap(const void *data)
     g_autoptr(GError) error = NULL;
 
     lose(CAP_SETPCAP);
-    g_assert_false(sandbox_drop_caps(NULL, &error));
+    g_assert_false(drop_caps(NULL, &error));
     g_assert_nonnull(strstr(error->message, "CAP_SETPCAP"));
 }
 

@@ -462,9 +462,6 @@ static void test_later(void)
         "--dax-window=2M",
         "--dax-window=512m",
         "--dax-window=4096K",
-        "--inode-file-handles=prefer",
-        "--inode-file-handles=fallback",
-        "--inode-file-handles=mandatory",
         "--migration-mode=find-paths",
         "--migration-mode=file-handles",
         "--migration-on-error=abort",
@@ -487,6 +484,31 @@ static void test_later(void)
                     " -o no_posix_lock,no_flock");
     g_assert_nonnull(harmless);
     assert_refused(SERVE "--migration-mode=x", "must be one of find-paths, file-handles");
+}
+
+static void test_file_handles(void)
+{
+    static const struct {
+        const char *words;
+        PtInodeHandles handles;
+    } cases[] = {
+        {"--cache=auto", PT_INODE_HANDLES_NEVER},
+        {"--inode-file-handles=never", PT_INODE_HANDLES_NEVER},
+        {"--inode-file-handles=Prefer", PT_INODE_HANDLES_PREFER},
+        {"--inode-file-handles=fallback", PT_INODE_HANDLES_PREFER},
+        {"--inode-file-handles=mandatory", PT_INODE_HANDLES_MANDATORY},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *line = g_strconcat(SERVE, cases[i].words, NULL);
+        g_autoptr(Options) options = parse(line);
+        g_assert_cmpint(options->fs.inode_handles, ==, cases[i].handles);
+        g_assert_cmpint(options->sandbox.file_handles, ==,
+                        cases[i].handles != PT_INODE_HANDLES_NEVER);
+        g_assert_cmpuint(options->warnings->len, ==,
+                         strstr(line, "fallback") != NULL ? 1 : 0);
+    }
+    assert_refused(SERVE "--inode-file-handles=x", "must be one of never, prefer");
 }
 
 /* ---- -o --------------------------------------------------------------------------- */
@@ -749,6 +771,7 @@ int main(int argc, char **argv)
     g_test_add_func("/options/wrong", test_wrong);
     g_test_add_func("/options/attributes", test_attributes);
     g_test_add_func("/options/later", test_later);
+    g_test_add_func("/options/file-handles", test_file_handles);
     g_test_add_func("/options/maps", test_maps);
     g_test_add_func("/options/translation", test_translation);
     g_test_add_func("/options/legacy", test_legacy);

@@ -34,9 +34,11 @@ static void on_sigsys(int number, siginfo_t *info, void *context)
     }
 }
 
+static bool file_handles;
+
 static void seal(SandboxSeccomp mode)
 {
-    const SandboxConfig config = {.seccomp = mode};
+    const SandboxConfig config = {.seccomp = mode, .file_handles = file_handles};
     g_autoptr(GError) error = NULL;
 
     child_settle();
@@ -117,6 +119,22 @@ static void try_all(const void *data)
 static void test_all_others_are_refused(void)
 {
     child_passes(try_all, NULL);
+}
+
+static void try_file_handles(const void *data)
+{
+    const int flags = O_PATH | O_CLOEXEC;
+
+    file_handles = true;
+    seal_trapping();
+    g_assert_false(IS_REFUSED(SYS_open_by_handle_at, -1, NULL, flags));
+    g_assert_true(IS_REFUSED(SYS_open_by_handle_at, -1, NULL, O_RDONLY | O_CLOEXEC));
+    g_assert_true(IS_REFUSED(SYS_open_by_handle_at, -1, NULL, flags | O_CREAT));
+}
+
+static void test_file_handles(void)
+{
+    child_passes(try_file_handles, NULL);
 }
 
 /* ---- rules about arguments --------------------------------------------------------- */
@@ -447,6 +465,7 @@ int main(int argc, char **argv)
     log_open(LOG_LEVEL_OFF, false);
     g_test_add_func("/seccomp/list", test_list);
     g_test_add_func("/seccomp/refused/all-others", test_all_others_are_refused);
+    g_test_add_func("/seccomp/refused/file-handles", test_file_handles);
     g_test_add_func("/seccomp/refused/by-argument", test_arguments);
     g_test_add_func("/seccomp/open", test_open);
     g_test_add_func("/seccomp/actions", test_actions);
