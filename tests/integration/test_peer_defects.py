@@ -107,6 +107,13 @@ NAMES = (
 IDS = (
     ('maps of ids are taken with any text around them',
      '/idmap/wrong/format', '/idmap/wrong/numbers', 'test_userns.py::test_refused'),
+    ('what is forbidden to the guest is EIO', 'test_translation.py::test_forbidden',
+     '/translate/forbidden'),
+    ('forbid-guest beyond the last id begins at 0 again',
+     'test_translation.py::test_refused', '/translate/wrong'),
+    ('each direction, overlaps and lists are for themselves', '/translate/one-way',
+     '/translate/overlap', 'test_translation.py::test_as_on_the_host',
+     'test_translation.py::test_refused'),
     ('capabilities are kept, all of them, in the namespace of an ordinary user',
      'test_audit.py::test_privileges'),
     ('id -1 is passed on', f'{WHO}::test_nobody', '/cred/no-id'),
