@@ -220,6 +220,22 @@ static int set_times(const Target *target, const PtSetattr *set)
     return utimensat(target->fd, "", times, AT_EMPTY_PATH) < 0 ? pt_error() : 0;
 }
 
+/* Only the host's kernel sets a time of change, to now, when something else changes. The
+ * time of access may change to what it is; if a read comes in between, little is lost. */
+static int set_changed(PtFs *fs, const Target *target)
+{
+    struct statx now;
+    int r = pt_stat(fs, target->fd, "", &now);
+    if (r < 0) {
+        return r;
+    }
+    struct timespec times[2] = {
+        {.tv_sec = now.stx_atime.tv_sec, .tv_nsec = now.stx_atime.tv_nsec},
+        {.tv_nsec = UTIME_OMIT},
+    };
+    return utimensat(target->fd, "", times, AT_EMPTY_PATH) < 0 ? pt_error() : 0;
+}
+
 /* The owner comes first, because a change of it clears set-id bits that the mode may set;
  * times come last, because a change of size moves them. */
 static int apply(PtFs *fs, const Target *target, const PtSetattr *set)
@@ -245,6 +261,10 @@ static int apply(PtFs *fs, const Target *target, const PtSetattr *set)
     }
     if (r == 0 && (set->valid & times)) {
         r = set_times(target, set);
+    }
+    bool moved = set->valid & (PT_SET_UID | PT_SET_GID | PT_SET_MODE | times);
+    if (r == 0 && (set->valid & PT_SET_CTIME) && !moved) {
+        r = set_changed(fs, target);
     }
     return r < 0 ? r : pt_capability_restore(fs, target->fd, &capability);
 }

@@ -160,6 +160,9 @@ typedef struct PtOpened {
 #define PT_SET_KEEP_SUIDGID 1024u
 #define PT_SET_KEEP_CAPABILITY 2048u
 
+/** The file has changed, now: no other time of change can be set. */
+#define PT_SET_CTIME 4096u
+
 /** struct PtStatx - what STATX asks for. */
 typedef struct PtStatx {
     uint64_t handle; /* PT_NO_HANDLE, or the open file to act on */

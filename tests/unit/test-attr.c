@@ -3,6 +3,7 @@
 
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
+#include <time.h>
 
 /*
  * Attributes: read and set by node and by handle, compared with the host's own view.
@@ -235,6 +236,38 @@ static void test_times(void)
     scratch_close(&s);
 }
 
+/* It moves exactly when asked for, and takes nothing else along. */
+static void test_changed(void)
+{
+    const struct timespec times[2] = {{1000000000, 1}, {1000000000, 2}};
+    const struct timespec tick = {.tv_nsec = 20000000};
+    const char *const names[] = {"f", "l"};
+    Scratch s = scratch_open();
+    PtAttr attr;
+    host_write(&s, "f", "1");
+    g_assert_cmpint(symlinkat("t", s.dir, "l"), ==, 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_assert_cmpint(utimensat(s.dir, names[i], times, AT_SYMLINK_NOFOLLOW), ==, 0);
+        uint64_t node = lookup(&s, PT_ROOT_ID, names[i]).nodeid;
+        struct stat before = host_stat(&s, names[i]);
+        PtSetattr set = {.handle = PT_NO_HANDLE, .valid = 0};
+        nanosleep(&tick, NULL);
+        g_assert_cmpint(set_on(&s, node, set, &attr), ==, 0);
+        struct stat same = host_stat(&s, names[i]);
+        g_assert_cmpint(before.st_ctim.tv_sec, ==, same.st_ctim.tv_sec);
+        g_assert_cmpint(before.st_ctim.tv_nsec, ==, same.st_ctim.tv_nsec);
+        set.valid = PT_SET_CTIME;
+        g_assert_cmpint(set_on(&s, node, set, &attr), ==, 0);
+        assert_as_host(&s, names[i], &attr);
+        struct stat after = host_stat(&s, names[i]);
+        g_assert_true(after.st_ctim.tv_sec > before.st_ctim.tv_sec ||
+                      after.st_ctim.tv_nsec > before.st_ctim.tv_nsec);
+        g_assert_cmpint(after.st_atim.tv_nsec, ==, 1);
+        g_assert_cmpint(after.st_mtim.tv_nsec, ==, 2);
+    }
+    scratch_close(&s);
+}
+
 static void test_nothing(void)
 {
     Scratch s = scratch_open();
@@ -242,7 +275,8 @@ static void test_nothing(void)
     host_write(&s, "f", "1");
     struct stat before = host_stat(&s, "f");
     uint64_t f = lookup(&s, PT_ROOT_ID, "f").nodeid;
-    PtSetattr set = {.valid = PT_SET_KILL_SUIDGID | 0xfffffe00u, .handle = PT_NO_HANDLE};
+    const uint32_t unknown = ~((PT_SET_CTIME << 1) - 1);
+    PtSetattr set = {.valid = PT_SET_KILL_SUIDGID | unknown, .handle = PT_NO_HANDLE};
     g_assert_cmpint(set_on(&s, f, set, &attr), ==, 0);
     struct stat after = host_stat(&s, "f");
     g_assert_cmpint(after.st_ctim.tv_nsec, ==, before.st_ctim.tv_nsec);
@@ -338,6 +372,7 @@ int main(int argc, char **argv)
     g_test_add_func("/attr/symlink", test_symlink);
     g_test_add_func("/attr/size", test_size);
     g_test_add_func("/attr/times", test_times);
+    g_test_add_func("/attr/changed", test_changed);
     g_test_add_func("/attr/nothing", test_nothing);
     g_test_add_func("/attr/kill-for", test_kill_for);
     g_test_add_func("/attr/keep", test_keep);

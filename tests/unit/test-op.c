@@ -383,18 +383,10 @@ static void test_getattr(Fixture *fixture, gconstpointer config)
 static void test_setattr(Fixture *fixture, gconstpointer config)
 {
     static const uint32_t pairs[][2] = {
-        {1, PT_SET_MODE},
-        {2, PT_SET_UID},
-        {4, PT_SET_GID},
-        {8, PT_SET_SIZE},
-        {16, PT_SET_ATIME},
-        {32, PT_SET_MTIME},
-        {64, 0},
-        {128, PT_SET_ATIME_NOW},
-        {256, PT_SET_MTIME_NOW},
-        {512, 0},
-        {1024, 0},
-        {2048, PT_SET_KILL_SUIDGID},
+        {1, PT_SET_MODE}, {2, PT_SET_UID},         {4, PT_SET_GID},
+        {8, PT_SET_SIZE}, {16, PT_SET_ATIME},      {32, PT_SET_MTIME},
+        {64, 0},          {128, PT_SET_ATIME_NOW}, {256, PT_SET_MTIME_NOW},
+        {512, 0},         {1024, PT_SET_CTIME},    {2048, PT_SET_KILL_SUIDGID},
     };
     const PtSetattr *set = &fixture->last->set;
 

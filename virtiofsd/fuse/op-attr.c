@@ -34,7 +34,6 @@ int op_statx(Request *request)
     return result < 0 ? result : reply_statx(request, &attr);
 }
 
-/* FATTR_CTIME has no row: the host sets ctime itself, whatever is changed. */
 static const struct {
     uint32_t theirs;
     uint32_t ours;
@@ -47,6 +46,7 @@ static const struct {
     {FATTR_MTIME, PT_SET_MTIME},
     {FATTR_ATIME_NOW, PT_SET_ATIME_NOW},
     {FATTR_MTIME_NOW, PT_SET_MTIME_NOW},
+    {FATTR_CTIME, PT_SET_CTIME},
     {FATTR_KILL_SUIDGID, PT_SET_KILL_SUIDGID},
 };
 
@@ -65,7 +65,7 @@ static bool is_valid(const struct fuse_setattr_in *in)
  * it wants changed, and sends what is left even if that is nothing. */
 static bool wants_kill_alone(const Request *request, const PtSetattr *set)
 {
-    return set->valid == 0 && request->session->agreed.killpriv &&
+    return (set->valid & ~PT_SET_CTIME) == 0 && request->session->agreed.killpriv &&
            request->header.uid != UINT32_MAX;
 }
 
