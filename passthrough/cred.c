@@ -35,7 +35,8 @@
  * When the guest does not tell the caller's groups, a directory that is writable by one
  * of them would refuse the caller here; and where access control lists are served, one of
  * its groups that the guest does not tell may be named in one. The guest's kernel has
- * checked the permission, so CAP_DAC_OVERRIDE is made effective again, alone.
+ * checked the permission, so CAP_DAC_OVERRIDE is made effective again, alone. A request
+ * that never tells groups keeps all capabilities: only whose the file is comes from it.
  *
  * If a step back fails, the thread is somebody else for good. It says so in the log,
  * answers that request with EIO, and is given no other: see pt_thread_usable().
@@ -270,7 +271,7 @@ static int borrow_ids(const PtCaller *host, bool groups, PtCred *cred)
 
 static Rights rights_of(const PtFs *fs, const PtCaller *caller)
 {
-    if (caller->uid == 0) {
+    if (caller->uid == 0 || caller->is_checked) {
         return RIGHTS_OWN;
     }
     bool told_all = fs->agreed.supp_groups && !fs->agreed.posix_acl;

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "passthrough/cred.h"
 #include "passthrough/entry.h"
 #include "passthrough/fd.h"
 #include "passthrough/inode-known.h"
@@ -103,9 +104,27 @@ static void note_renamed(PtFs *fs, const Renamed *renamed, const PtPlace *to)
     }
 }
 
-static int rename_places(PtFs *fs, const PtPlace *from, const PtPlace *to, uint32_t flags)
+/* What is left behind at the old name is its caller's. */
+static int call_rename(PtFs *fs, const PtPlace *from, const PtPlace *to,
+                       const PtRename *rename)
 {
-    bool exchange = flags & RENAME_EXCHANGE;
+    g_auto(PtCred) cred = {0};
+    if (rename->flags & RENAME_WHITEOUT) {
+        int r = pt_cred_enter(fs, rename->caller, &cred);
+        if (r < 0) {
+            return r;
+        }
+    }
+    /* Not renameat2(3), which makes another system call when there are no flags. */
+    long r = syscall(SYS_renameat2, from->dir_fd, from->name, to->dir_fd, to->name,
+                     rename->flags);
+    return r < 0 ? pt_error() : 0;
+}
+
+static int rename_places(PtFs *fs, const PtPlace *from, const PtPlace *to,
+                         const PtRename *rename)
+{
+    bool exchange = rename->flags & RENAME_EXCHANGE;
     g_auto(PtChange) G_GNUC_UNUSED leaving = pt_change_begin(fs, from->parent);
     g_auto(PtChange) G_GNUC_UNUSED arriving = pt_change_begin(fs, to->parent);
     /* In use until they are known to be where they are then. */
@@ -113,16 +132,15 @@ static int rename_places(PtFs *fs, const PtPlace *from, const PtPlace *to, uint3
     g_auto(Renamed) other = {.fs = fs};
     find_renamed(fs, from, true, &moved);
     find_renamed(fs, to, exchange, &other);
-    /* Not renameat2(3), which makes another system call when there are no flags. */
-    if (syscall(SYS_renameat2, from->dir_fd, from->name, to->dir_fd, to->name, flags) <
-        0) {
-        return pt_error();
+    int r = call_rename(fs, from, to, rename);
+    if (r < 0) {
+        return r;
     }
     note_renamed(fs, &moved, to);
     if (exchange) {
         note_renamed(fs, &other, from);
     }
-    return 0;
+    return pt_thread_usable() ? 0 : -EIO;
 }
 
 int pt_rename(PtFs *fs, const PtRename *rename)
@@ -139,7 +157,7 @@ int pt_rename(PtFs *fs, const PtRename *rename)
         return r;
     }
     r = pt_place_get(fs, rename->new_parent, rename->new_name, &to_node, &to);
-    return r < 0 ? r : rename_places(fs, &from, &to, rename->flags);
+    return r < 0 ? r : rename_places(fs, &from, &to, rename);
 }
 
 int pt_link(PtFs *fs, uint64_t nodeid, uint64_t new_parent, const char *new_name,

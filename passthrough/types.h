@@ -70,7 +70,8 @@ typedef struct PtAgreed {
 typedef struct PtCaller {
     uint32_t uid;
     uint32_t gid;
-    uint32_t umask; /* to be applied here; 0 when the guest's kernel has applied it */
+    uint32_t umask;  /* to be applied here; 0 when the guest's kernel has applied it */
+    bool is_checked; /* permissions are the guest's kernel's business alone */
     uint32_t n_groups;
     uint32_t groups[PT_GROUPS_MAX];
 } PtCaller;
@@ -127,6 +128,7 @@ typedef struct PtRename {
     uint64_t new_parent;
     const char *new_name;
     uint32_t flags; /* RENAME_NOREPLACE, _EXCHANGE, _WHITEOUT; others are -EINVAL */
+    const PtCaller *caller; /* whose the whiteout is; else not looked at */
 } PtRename;
 
 /** What the guest may do with an open file's pages: PtOpened.flags. */

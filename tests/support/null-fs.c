@@ -397,6 +397,7 @@ int pt_rename(PtFs *fs, const PtRename *rename)
            &(NullFsCall){.function = __func__,
                          .nodeid = rename->parent,
                          .other = rename->new_parent,
+                         .caller = *rename->caller,
                          .flags = rename->flags},
            rename->name, rename->new_name);
     if (result == 0) {

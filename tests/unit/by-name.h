@@ -100,7 +100,7 @@ static inline void host_rename(const Scratch *s, const char *from, const char *t
 static inline int guest_rename(const Scratch *s, uint64_t from_dir, const char *from,
                                uint64_t to_dir, const char *to, uint32_t flags)
 {
-    PtRename rename = {from_dir, from, to_dir, to, flags};
+    PtRename rename = {from_dir, from, to_dir, to, flags, &root_caller};
     return pt_rename(s->fs, &rename);
 }
 

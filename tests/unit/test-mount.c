@@ -316,7 +316,7 @@ static void test_overlay_hard_links(void)
 static int rename_in_root(const Scratch *s, const char *from, const char *to,
                           uint32_t flags)
 {
-    PtRename rename = {PT_ROOT_ID, from, PT_ROOT_ID, to, flags};
+    PtRename rename = {PT_ROOT_ID, from, PT_ROOT_ID, to, flags, &root_caller};
     return pt_rename(s->fs, &rename);
 }
 
@@ -335,7 +335,7 @@ static void test_overlay_rename(void)
     g_assert_cmpint(rename_in_root(&o.s, "b", "c", RENAME_EXCHANGE), ==, 0);
     g_assert_cmpuint(lookup(&o.s, PT_ROOT_ID, "c").nodeid, ==, b);
     g_assert_cmpuint(lookup(&o.s, PT_ROOT_ID, "b").nodeid, ==, c);
-    PtRename up = {dir, "d", PT_ROOT_ID, "b", 0};
+    PtRename up = {dir, "d", PT_ROOT_ID, "b", 0, &root_caller};
     g_assert_cmpint(pt_rename(o.s.fs, &up), ==, 0);
     g_assert_cmpuint(lookup(&o.s, PT_ROOT_ID, "b").nodeid, ==, d);
     write_node(&o.s, c, "ccc");

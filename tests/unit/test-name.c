@@ -59,13 +59,13 @@ static int try_rmdir(const Scratch *s, const char *name)
 
 static int try_rename_from(const Scratch *s, const char *name)
 {
-    PtRename rename = {PT_ROOT_ID, name, PT_ROOT_ID, "other", 0};
+    PtRename rename = {PT_ROOT_ID, name, PT_ROOT_ID, "other", 0, &root_caller};
     return pt_rename(s->fs, &rename);
 }
 
 static int try_rename_to(const Scratch *s, const char *name)
 {
-    PtRename rename = {PT_ROOT_ID, "file", PT_ROOT_ID, name, 0};
+    PtRename rename = {PT_ROOT_ID, "file", PT_ROOT_ID, name, 0, &root_caller};
     return pt_rename(s->fs, &rename);
 }
 
@@ -157,7 +157,7 @@ static void test_parent_is_no_directory(void)
         g_assert_cmpint(pt_mknod(s.fs, &make, &entry), ==, -ENOTDIR);
         g_assert_cmpint(pt_create(s.fs, &make, &entry, &opened), ==, -ENOTDIR);
         g_assert_cmpint(pt_unlink(s.fs, parent, "etc"), ==, -ENOTDIR);
-        PtRename rename = {PT_ROOT_ID, "file", parent, "etc", 0};
+        PtRename rename = {PT_ROOT_ID, "file", parent, "etc", 0, &root_caller};
         g_assert_cmpint(pt_rename(s.fs, &rename), ==, -ENOTDIR);
     }
     scratch_close(&s);
@@ -303,7 +303,7 @@ static void test_symlink_targets(void)
 
 static int rename_to(const Scratch *s, const char *from, const char *to, uint32_t flags)
 {
-    PtRename rename = {PT_ROOT_ID, from, PT_ROOT_ID, to, flags};
+    PtRename rename = {PT_ROOT_ID, from, PT_ROOT_ID, to, flags, &root_caller};
     return pt_rename(s->fs, &rename);
 }
 
@@ -319,7 +319,7 @@ static void test_rename(void)
     g_assert_cmpint(rename_to(&s, "a", "b", RENAME_EXCHANGE), ==, 0);
     g_assert_cmpuint(lookup(&s, PT_ROOT_ID, "a").nodeid, ==, b);
     g_assert_cmpuint(lookup(&s, PT_ROOT_ID, "b").nodeid, ==, a);
-    PtRename into = {PT_ROOT_ID, "b", dir, "moved", 0};
+    PtRename into = {PT_ROOT_ID, "b", dir, "moved", 0, &root_caller};
     g_assert_cmpint(pt_rename(s.fs, &into), ==, 0);
     g_assert_cmpuint(lookup(&s, dir, "moved").nodeid, ==, a);
     g_assert_cmpint(rename_to(&s, "a", "w", RENAME_WHITEOUT), ==, 0);
@@ -331,8 +331,42 @@ static void test_rename(void)
         g_assert_cmpint(rename_to(&s, "w", "v", bad[i]), ==, -EINVAL);
     }
     g_assert_cmpint(rename_to(&s, "no", "v", 0), ==, -ENOENT);
-    PtRename inside = {PT_ROOT_ID, "dir", dir, "self", 0};
+    PtRename inside = {PT_ROOT_ID, "dir", dir, "self", 0, &root_caller};
     g_assert_cmpint(pt_rename(s.fs, &inside), ==, -EINVAL);
+    scratch_close(&s);
+}
+
+/* It is the caller's, and the guest's kernel has checked that he may leave it: his
+ * groups, which it does not tell, are not asked for. */
+static void test_whiteout(void)
+{
+    static const PtCaller callers[] = {
+        {.uid = 0, .is_checked = true},
+        {.uid = 1000, .gid = 1001, .is_checked = true},
+        {.uid = 0, .gid = 1001, .is_checked = true},
+    };
+    PtAgreed agreed = {.supp_groups = true};
+    Scratch s = scratch_open();
+    pt_fs_agree(s.fs, &agreed);
+    for (size_t i = 0; i < G_N_ELEMENTS(callers); i++) {
+        PtRename rename = {PT_ROOT_ID,      "a",        PT_ROOT_ID, "b",
+                           RENAME_WHITEOUT, &callers[i]};
+        host_write(&s, "a", "a");
+        g_assert_cmpint(pt_rename(s.fs, &rename), ==, 0);
+        struct stat st = host_stat(&s, "a");
+        g_assert_cmpuint(st.st_mode & S_IFMT, ==, S_IFCHR);
+        g_assert_cmpuint(st.st_rdev, ==, 0);
+        g_assert_cmpuint(st.st_uid, ==, callers[i].uid);
+        g_assert_cmpuint(st.st_gid, ==, callers[i].gid);
+        g_assert_cmpuint(host_stat(&s, "b").st_uid, ==, 0);
+        g_assert_cmpint(unlinkat(s.dir, "a", 0), ==, 0);
+    }
+    PtCaller nobody = {.uid = UINT32_MAX, .is_checked = true};
+    PtRename rename = {PT_ROOT_ID, "b", PT_ROOT_ID, "a", RENAME_WHITEOUT, &nobody};
+    g_assert_cmpint(pt_rename(s.fs, &rename), ==, -EINVAL);
+    rename.flags = 0;
+    g_assert_cmpint(pt_rename(s.fs, &rename), ==, 0);
+    g_assert_cmpuint(geteuid(), ==, 0);
     scratch_close(&s);
 }
 
@@ -502,6 +536,7 @@ int main(int argc, char **argv)
     g_test_add_func("/name/mkdir-and-remove", test_mkdir_and_remove);
     g_test_add_func("/name/symlink-targets", test_symlink_targets);
     g_test_add_func("/name/rename", test_rename);
+    g_test_add_func("/name/whiteout", test_whiteout);
     g_test_add_func("/name/create", test_create);
     g_test_add_func("/name/create-on-others", test_create_on_others);
     g_test_add_func("/name/create-on-forbidden", test_create_on_forbidden);

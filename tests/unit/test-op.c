@@ -176,6 +176,8 @@ static void test_rename(Fixture *fixture, gconstpointer config)
     check_called(fixture, "pt_rename", 3);
     g_assert_cmpuint(fixture->last->other, ==, 8);
     g_assert_cmphex(fixture->last->flags, ==, 0x80000002);
+    g_assert_cmpuint(fixture->last->caller.uid, ==, 1000);
+    g_assert_true(fixture->last->caller.is_checked);
 
     begin(fixture, FUSE_LINK, 3);
     ADD(&fixture->message, fuse_link_in, .oldnodeid = 12);

@@ -23,6 +23,7 @@ static int caller_of(Request *request, uint32_t umask, PtCaller *ret_caller,
     }
     ret_caller->uid = header->uid;
     ret_caller->gid = header->gid;
+    ret_caller->is_checked = false;
     ret_caller->umask = agreed->dont_mask ? umask : 0;
     const ExtensionAgreed extensions = {.groups = agreed->supp_groups,
                                         .labels = agreed->security_ctx};
@@ -189,12 +190,17 @@ int op_rmdir(Request *request)
 
 static int rename_names(Request *request, uint64_t new_parent, uint32_t flags)
 {
+    /* Known where it is needed, for a whiteout, which is made as all else is; but no
+     * groups are told. */
+    const PtCaller caller = {
+        .uid = request->header.uid, .gid = request->header.gid, .is_checked = true};
     const PtRename rename = {
         .parent = request->header.nodeid,
         .name = request->names[0],
         .new_parent = new_parent,
         .new_name = request->names[1],
         .flags = flags,
+        .caller = &caller,
     };
 
     return pt_rename(request->fs, &rename);
