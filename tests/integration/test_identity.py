@@ -19,47 +19,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
 import fuse_client as fuse  # noqa: E402
 import launch  # noqa: E402
 from callers import errno_of, make_as, natively  # noqa: E402
-from frontend import Frontend  # noqa: E402
 from strace import Strace  # noqa: E402
-
-class Guest:
-    """A VMM with a FUSE client."""
-
-    def __init__(self, daemon, flags=fuse.LINUX_INIT_FLAGS | 1 << 34):
-        self.daemon = daemon
-        self.frontend = Frontend(daemon.socket_path)
-        self.frontend.start()
-        self.client = self.frontend.client(timeout_ms=10000)
-        self.agreed = self.client.init(flags=flags).flags
-
-    def close(self):
-        self.frontend.close()
-
-
-@pytest.fixture
-def connect():
-    """connect(daemon, flags): a guest that leaves when the test ends."""
-    guests = []
-
-    def make(daemon, *args, **more):
-        guests.append(Guest(daemon, *args, **more))
-        return guests[-1]
-
-    yield make
-    for guest in guests:
-        guest.close()
-
-
-@pytest.fixture
-def serve(start, share, scratch, extra_args, connect):
-    """serve('--option', ...): a daemon that is ready, and its guest."""
-
-    def make(*args, **more):
-        daemon = start(launch.plain, share, scratch, [*args, *extra_args])
-        daemon.wait_ready()
-        return connect(daemon, **more)
-
-    return make
 
 
 def looks(path):

@@ -362,10 +362,25 @@ class Client:
         payload = self.call(LSEEK, nodeid, struct.pack("=QQII", fh, offset, whence, 0))
         return struct.unpack("=Q", payload)[0]
 
-    def copy_file_range(self, nodeid, fh, offset, to, length, flags=0):
-        """COPY_FILE_RANGE; to is (nodeid, handle, offset). Returns the count."""
+    def copy_file_range(self, nodeid, fh, offset, to, length, flags=0, wide=False):
+        """COPY_FILE_RANGE or _64; to is (nodeid, handle, offset). Returns the count."""
         body = struct.pack("=QQQQQQQ", fh, offset, *to, length, flags)
+        if wide:
+            payload = self.call(COPY_FILE_RANGE_64, nodeid, body)
+            return struct.unpack("=Q", payload)[0]
         return struct.unpack("=I4x", self.call(COPY_FILE_RANGE, nodeid, body))[0]
+
+    def tmpfile(self, parent, mode=0o644, flags=os.O_RDWR, umask=0):
+        """TMPFILE; returns (Entry, handle)."""
+        body = struct.pack("=IIII", flags, mode, umask, 0) + b"/\0"
+        payload = self.call(TMPFILE, parent, body)
+        return Entry(payload[:128]), struct.unpack_from("=Q", payload, 128)[0]
+
+    def ioctl(self, nodeid, fh, number, argument=b"", out_size=0, flags=0):
+        """IOCTL; returns the bytes that come back."""
+        body = struct.pack("=QIIQII", fh, flags, number, 0, len(argument), out_size)
+        payload = self.call(IOCTL, nodeid, body + argument)
+        return payload[16:]
 
     def syncfs(self, nodeid=ROOT):
         """SYNCFS."""
