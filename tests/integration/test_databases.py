@@ -96,6 +96,21 @@ def test_sqlite_writers(database):
     assert check_database(database) == {seed: 60 for seed in range(4)}
 
 
+def test_sqlite_shared_with_the_host(bridged, share):
+    """Two processes on the mount and two on the host's own folder, which keep out of each
+    other's way by their locks.
+    """
+    path = os.path.join(bridged('--posix-lock', '--cache=never'), 'database')
+    make_database(path, 'delete')
+    paths = [path, os.path.join(share, 'database')] * 2
+    movers = [start_mover(where, seed, 60) for seed, where in enumerate(paths)]
+    for mover in movers:
+        assert len(mover.communicate(timeout=120)[0].splitlines()) == 60
+        assert mover.returncode == 0
+    for where in set(paths):
+        assert check_database(where) == {seed: 60 for seed in range(4)}
+
+
 def test_sqlite_killed_writer(database, share):
     """kill -9, again and again: what was acknowledged is there, the rest is rolled back,
     also for a reader on the host.
