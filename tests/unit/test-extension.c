@@ -37,7 +37,7 @@ static int parse_as(const void *bytes, size_t size, ExtensionAgreed agreed,
         g_assert_cmpuint(label->size, >, 0);
         g_assert_true((const char *)label->value + label->size <= (char *)copy + size);
         /* To be looked at when the copy is gone. */
-        label->name = g_intern_string(label->name);
+        label->name = g_strdup(label->name);
         label->value = memcpy(g_malloc(label->size), label->value, label->size);
     }
     free(copy);
@@ -47,6 +47,7 @@ static int parse_as(const void *bytes, size_t size, ExtensionAgreed agreed,
 static void free_labels(PtLabels *labels)
 {
     for (uint32_t i = 0; i < labels->n; i++) {
+        g_free((void *)labels->label[i].name);
         g_free((void *)labels->label[i].value);
     }
 }
