@@ -3,12 +3,14 @@
 that are gone when the test is, and a mount namespace that nobody else sees.
 """
 
+import contextlib
 import ctypes
 import os
 import shutil
 import signal
 import sys
 import tempfile
+import time
 
 import pytest
 
@@ -157,14 +159,26 @@ class Starter:
                 found.append(str(words))
         return [] if self.node.nodeid in failed_nodes else found
 
+    def left_behind(self):
+        """Daemons that nobody started. LeakSanitizer looks at an ending one from a
+        process of its own, which a moment later is gone, too.
+        """
+        deadline = time.monotonic() + 2
+        while True:
+            left = set(launch.processes_of(self.binary)) - Starter.live
+            if not left or time.monotonic() > deadline:
+                return left
+            time.sleep(0.01)
+
     def finish(self):
         leaking = self.leaks()
         for daemon in self.started:
             daemon.kill()
             Starter.live.discard(daemon.pid)
-        left = set(launch.processes_of(self.binary)) - Starter.live
+        left = self.left_behind()
         for pid in left:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         assert not left, f'daemons that nobody waits for: {left}'
         assert not leaking, '; '.join(leaking)
 
