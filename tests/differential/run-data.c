@@ -22,9 +22,12 @@ static size_t length_of(const Op *op, int i)
     return (size_t)op->arg[i] % SIDE_BUFFER;
 }
 
+/* In a directory offsets are cookies, which are the file system's own. */
 static void tell_offset(Side *side, int fd)
 {
-    out_number(&side->out, FIELD_OFFSET, lseek(fd, 0, SEEK_CUR));
+    if (!run_is_directory(side, fd)) {
+        out_number(&side->out, FIELD_OFFSET, lseek(fd, 0, SEEK_CUR));
+    }
 }
 
 static void tell_data(Side *side, ssize_t r)
@@ -85,10 +88,14 @@ void run_pwrite(Side *side, const Op *op)
     tell_offset(side, fd);
 }
 
-/* slot, offset, whence */
+/* slot, offset, whence: FUSE's client moves a directory's offset by itself, and by the
+ * rules for files, so only the beginning is common. See run_seekdir(). */
 void run_lseek(Side *side, const Op *op)
 {
-    out_return(&side->out, lseek(run_fd(side, op, 0), op->arg[1], op_int(op, 2)));
+    int fd = run_fd(side, op, 0);
+    if (!run_is_directory(side, fd)) {
+        out_return(&side->out, lseek(fd, op->arg[1], op_int(op, 2)));
+    }
 }
 
 void run_ftruncate(Side *side, const Op *op)
@@ -134,12 +141,25 @@ void run_copy(Side *side, const Op *op)
     tell_offset(side, to);
 }
 
-/* slot to, slot from, offset, length */
+/* With cache=never Linux does not tell the host of every access when it splices: this is
+ * one that it does tell of, on both sides. */
+static void access_it(int fd)
+{
+    char byte;
+    (void)!pread(fd, &byte, 1, 0);
+}
+
+/* slot to, slot from, offset, length: a directory is refused, but tmpfs notes the access
+ * before. */
 void run_sendfile(Side *side, const Op *op)
 {
     off_t at = op->arg[2];
     int to = run_fd(side, op, 0), from = run_fd(side, op, 1);
+    if (run_is_directory(side, from)) {
+        return;
+    }
     out_return(&side->out, sendfile(to, from, at == -1 ? NULL : &at, length_of(op, 3)));
+    access_it(from);
     out_number(&side->out, FIELD_NUMBER, at);
     tell_offset(side, to);
     tell_offset(side, from);
@@ -150,6 +170,9 @@ void run_splice(Side *side, const Op *op)
 {
     int ends[2];
     loff_t at = op->arg[2];
+    if (run_is_directory(side, run_fd(side, op, 0))) {
+        return;
+    }
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
         out_return(&side->out, -1);
         return;
@@ -163,6 +186,7 @@ void run_splice(Side *side, const Op *op)
         out_return(&side->out, splice(ends[0], NULL, run_fd(side, op, 1), &at, (size_t)r,
                                       SPLICE_F_NONBLOCK));
     }
+    access_it(run_fd(side, op, 0));
     (void)close(ends[0]);
     (void)close(ends[1]);
 }

@@ -77,7 +77,7 @@ void run_unlink(Side *side, const Op *op)
     char path[PATH_ROOM];
     path_decode(op->arg[1], path);
     run_names_changed(side);
-    if (side->mode->broken && !side->mount && op->arg[2] == 0 && side->index % 7 == 0) {
+    if (side->mode->broken && op->who != 0 && op->arg[2] == 0) {
         out_return(&side->out, 0); /* the error that the mutation run must find */
         return;
     }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/differential/run.h"
@@ -35,6 +36,25 @@ void run_fill(Side *side, int64_t seed, size_t size)
     }
 }
 
+/* Without a request: what the guest knows since it was opened. */
+static bool is_directory(int fd)
+{
+    struct statx stx = {0};
+    return fd >= 0 &&
+           statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &stx) == 0 &&
+           S_ISDIR(stx.stx_mode);
+}
+
+bool run_is_directory(const Side *side, int fd)
+{
+    for (int i = 0; i < SIDE_SLOTS; i++) {
+        if (side->slots[i].fd == fd) {
+            return side->slots[i].directory;
+        }
+    }
+    return false;
+}
+
 static void put(Side *side, int64_t slot_number, int fd)
 {
     Slot *slot = &side->slots[(size_t)slot_number % SIDE_SLOTS];
@@ -42,7 +62,7 @@ static void put(Side *side, int64_t slot_number, int fd)
         (void)close(slot->fd);
     }
     free(slot->entries);
-    *slot = (Slot){.fd = fd, .since = side->index};
+    *slot = (Slot){.fd = fd, .since = side->index, .directory = is_directory(fd)};
 }
 
 /* What no program can tell from outside; the rest of the flags is compared. */

@@ -15,6 +15,8 @@ int run_fd(const Side *side, const Op *op, int i);
 int run_at(const Side *side, const Op *op, int i);
 /** run_stat() - statx and FIELD_STAT, or FIELD_RETURN for an error. */
 long run_stat(Side *side, int fd, const char *path, int flags, unsigned mask);
+/** run_is_directory() - whether the slot that holds @fd holds a directory. */
+bool run_is_directory(const Side *side, int fd);
 /** run_names_changed() - remember that this operation may change names. */
 void run_names_changed(Side *side);
 /** run_fill() - @size bytes that @seed decides, in the side's buffer. */

@@ -41,6 +41,7 @@ typedef struct Mode {
 /** struct Slot - an open file; @fd is -1 if there is none. */
 typedef struct Slot {
     int fd;
+    bool directory;
     /* A listing in progress. */
     char *entries;
     size_t at;

@@ -156,8 +156,9 @@ static bool run_start(Run *run)
     compare_init(&run->comparer, run->trial->mode);
     for (int i = 0; i < 2; i++) {
         bool mount = i == 0 && !run->trial->mode->control;
-        if (side_start(&run->sides[i], run->paths[i], run->trial->mode, mount,
-                       run->shared) < 0) {
+        Mode mode = *run->trial->mode; /* the process takes a copy along */
+        mode.broken = mode.broken && i == 1;
+        if (side_start(&run->sides[i], run->paths[i], &mode, mount, run->shared) < 0) {
             return false;
         }
     }
