@@ -7,9 +7,9 @@
 #include "tests/differential/run.h"
 
 /*
- * The exceptions: differences that FUSE makes inevitable, one by one. HACKING.md, "What a
- * program can tell", says the same for people. What is never tried on the native side,
- * because FUSE's client refuses it by itself, is in run-*.c.
+ * The exceptions: differences that FUSE makes inevitable, one by one. HACKING.md, "Where
+ * a guest can tell the share from its own file system", tells them to people. What is
+ * never tried natively, because FUSE's client refuses it by itself, is in run-*.c.
  */
 
 typedef struct Exception {
