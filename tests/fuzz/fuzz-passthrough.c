@@ -72,9 +72,16 @@ static void make_share(void)
     g_assert_cmpint(mkfifo("share/fifo", 0644), ==, 0);
 }
 
-static PtFs *open_share(void)
+static PtFs *open_share(const SessionConfig *session)
 {
-    const PtConfig config = {.announce_submounts = true, .max_descriptors = 200};
+    const PtConfig config = {
+        .cache = session->cache,
+        .announce_submounts = true,
+        .allow_direct_io = session->cache == PT_CACHE_NEVER,
+        .preserve_noatime = session->writeback,
+        .readonly = session->readonly,
+        .max_descriptors = 200,
+    };
     int root = open("share", O_PATH | O_DIRECTORY | O_CLOEXEC);
     int procfd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
     g_autoptr(GError) error = NULL;
@@ -121,15 +128,17 @@ static void run_stream(Harness *harness, const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    const SessionConfig config = harness_config();
-
+    if (size == 0) {
+        return 0;
+    }
+    const SessionConfig config = harness_config_of(*data);
     if (home == 0) {
         prepare();
     }
     make_share();
-    Harness *harness = harness_new_on(&config, open_share());
+    Harness *harness = harness_new_on(&config, open_share(&config));
     harness_init(harness, UINT64_MAX);
-    run_stream(harness, data, size);
+    run_stream(harness, data + 1, size - 1);
     harness_free(harness);
     go_home();
     check_canary();

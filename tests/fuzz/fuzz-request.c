@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Fuzzes the FUSE decoder and encoder: a session's stream of requests against a file
- * system that does nothing. The input is a row of records, each a little-endian u16 of
- * room for the reply, a u16 of size, and that many bytes of request. The harness aborts
- * when a reply is not well-formed.
+ * system that does nothing. The input is a byte that chooses the modes, then a row of
+ * records, each a little-endian u16 of room for the reply, a u16 of size, and that many
+ * bytes of request. The harness aborts when a reply is not well-formed.
  */
 #include <string.h>
 
@@ -21,13 +21,19 @@ static size_t load16(const uint8_t *at)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static Harness *harness;
+    static Harness *harnesses[UINT8_MAX + 1];
 
-    if (harness == NULL) {
-        const SessionConfig config = harness_config();
-        log_open(LOG_LEVEL_OFF, false);
-        harness = harness_new(&config);
+    if (size == 0) {
+        return 0;
     }
+    if (harnesses[*data] == NULL) {
+        const SessionConfig config = harness_config_of(*data);
+        log_open(LOG_LEVEL_OFF, false);
+        harnesses[*data] = harness_new(&config);
+    }
+    Harness *harness = harnesses[*data];
+    data++;
+    size--;
     harness_init(harness, UINT64_MAX);
     while (size >= RECORD_HEAD) {
         size_t room = MIN(load16(data), HARNESS_OUT_SIZE);

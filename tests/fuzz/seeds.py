@@ -106,7 +106,60 @@ def vhost_user_seeds():
     yield b"".join(handshake() + [message(21, b"", 1, 4)])
 
 
-SEEDS = {"virtqueue": virtqueue_seeds, "vhost-user": vhost_user_seeds}
+def request(opcode, node=1, body=b"", room=256, extlen=0):
+    """A record of fuzz-request and fuzz-passthrough."""
+    header = struct.pack("=IIQQIIIHH", 40 + len(body), opcode, 1, node, 0, 0, 1, extlen,
+                         0)
+    return struct.pack("<HH", room, len(header + body)) + header + body
+
+
+# As the file system numbers what is looked up and opened first.
+FILE, TEMPORARY, FIRST, SECOND = 2, 3, 1, 2
+CREATE_IN = struct.pack("=IIII", 2, 0o100644, 0, 0)
+LABEL = struct.pack("=IIII", 40, 1, 4, 0) + b"security.test\0abcd" + bytes(6)
+
+
+def rare_requests(is_labelled):
+    """Those that a recorded guest seldom sends."""
+    copy = struct.pack("=QQQQQQQ", FIRST, 0, TEMPORARY, SECOND, 0, 4096, 0)
+    flags = struct.pack("=QIIQII", FIRST, 0, 0x40086602, 0, 4, 0) + bytes(4)
+    attributes = struct.pack("=QIIQII", FIRST, 0, 0x801C581F, 0, 0, 28)
+    extensions = (LABEL if is_labelled else b"") + struct.pack("=IIII", 16, 32, 1, 1000)
+    return [
+        request(51, body=CREATE_IN + b"/\0"),
+        request(52, FILE, struct.pack("=IIQII", 1, 0, FIRST, 0, 0xFFF), 512),
+        request(46, FILE, struct.pack("=QQII", FIRST, 0, 4, 0)),
+        request(47, FILE, copy), request(53, FILE, copy),
+        request(39, FILE, flags), request(39, FILE, attributes),
+        request(43, TEMPORARY, struct.pack("=QQQII", SECOND, 0, 4096, 3, 0)),
+        request(8, body=struct.pack("=IIII", 0o020000, 0, 0, 0) + b"whiteout\0"),
+        request(9, body=struct.pack("=II", 0o755, 0) + b"made\0" + extensions,
+                extlen=len(extensions) // 8),
+        request(45, body=struct.pack("=QII", 1, 4, 0) + b"file\0left\0"),
+        request(45, body=struct.pack("=QII", 1, 2, 0) + b"left\0dir\0"),
+        request(4, FILE, struct.pack("=II6Q8I", 1 << 10 | 1 << 5, 0, *[0] * 14)),
+        request(21, FILE, struct.pack("=II", 1, 0) + b"user.name\0v"),
+        request(22, FILE, struct.pack("=II", 64, 0) + b"user.name\0"),
+        request(23, FILE, struct.pack("=II", 64, 0)),
+        request(24, FILE, b"user.name\0"),
+        request(40, FILE, struct.pack("=QQII", FIRST, 0, 0, 1)),
+        request(34, FILE, bytes(8)), request(37, FILE, bytes(16)),
+    ]
+
+
+def request_seeds():
+    """One row of them all, in several modes."""
+    start = [request(1, body=b"file\0"), request(14, FILE, struct.pack("=II", 2, 0))]
+    read_only = [request(1, body=b"file\0"), request(14, FILE, bytes(8)),
+                 request(35, body=struct.pack("=IIII", 0o100, 0o644, 0, 0) + b"file\0")]
+    for modes in (0, 2, 4, 4 | 8, 4 | 8 | 16, 32, 64, 128, 192):
+        yield bytes([modes]) + b"".join(start + rare_requests(modes & 16))
+    for modes in (1, 1 | 4, 1 | 64):
+        yield bytes([modes]) + b"".join(read_only + rare_requests(False))
+
+
+SEEDS = {"request": request_seeds, "passthrough": request_seeds,
+         "virtqueue": virtqueue_seeds, "vhost-user": vhost_user_seeds}
 
 
 def main():

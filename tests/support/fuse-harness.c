@@ -31,6 +31,22 @@ SessionConfig harness_config(void)
     };
 }
 
+SessionConfig harness_config_of(uint8_t modes)
+{
+    SessionConfig config = harness_config();
+
+    config.readonly = (modes & 1) != 0;
+    config.writeback = (modes & 2) != 0;
+    config.xattr = (modes & 4) != 0;
+    config.posix_acl = config.xattr && (modes & 8) != 0 ? SESSION_AUTO : SESSION_NEVER;
+    config.security_label =
+        config.xattr && (modes & 16) != 0 ? SESSION_AUTO : SESSION_NEVER;
+    config.killpriv_v2 = (modes & 32) == 0;
+    config.cache = modes >> 6;
+    config.negative_timeout_ns = config.cache == PT_CACHE_ALWAYS ? 1 : 0;
+    return config;
+}
+
 Harness *harness_new_on(const SessionConfig *config, PtFs *fs_take)
 {
     Harness *harness = g_new0(Harness, 1);

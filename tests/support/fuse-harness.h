@@ -45,6 +45,8 @@ typedef struct Message {
 
 /** harness_config() - the defaults of --cache=auto. */
 SessionConfig harness_config(void);
+/** harness_config_of() - one that a byte of fuzz chooses; 0 is harness_config(). */
+SessionConfig harness_config_of(uint8_t modes);
 
 /** harness_new() - on a new null-fs. @config: NULL for harness_config(). */
 Harness *harness_new(const SessionConfig *config);
