@@ -217,29 +217,3 @@ int pt_lseek(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset, uint32
     *ret_offset = (uint64_t)found;
     return 0;
 }
-
-static int sync_node(PtFs *fs, const PtNode *node)
-{
-    g_auto(AutoFd) fd = -1;
-    switch (pt_inode_type(node->inode)) {
-    case S_IFDIR:
-        fd = pt_reopen_dir(fs, node->fd, O_RDONLY);
-        break;
-    case S_IFREG:
-        fd = pt_reopen(fs, node->fd, O_RDONLY);
-        break;
-    default: /* nothing else is opened */
-        return -EINVAL;
-    }
-    if (fd < 0) {
-        return fd;
-    }
-    return syncfs(fd) < 0 ? pt_error() : 0;
-}
-
-int pt_syncfs(PtFs *fs, uint64_t nodeid)
-{
-    g_auto(PtNode) node = {0};
-    int r = pt_node_get(fs, nodeid, &node);
-    return r < 0 ? r : sync_node(fs, &node);
-}

@@ -333,6 +333,14 @@ PtIdentity pt_index_identity(PtFs *fs, PtInode *inode)
     return id;
 }
 
+uint32_t pt_index_mount(PtFs *fs, PtInode *inode)
+{
+    PtShard *shard = lock_shard_of(fs, inode);
+    uint32_t mount = inode->mount;
+    unlock(shard);
+    return mount;
+}
+
 void pt_index_set_btime(PtFs *fs, PtInode *inode, uint64_t btime)
 {
     PtShard *shard = lock_shard_of(fs, inode);

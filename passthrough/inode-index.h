@@ -53,6 +53,8 @@ PtInode *pt_index_find(PtFs *fs, const PtKey *key, bool *ret_exact);
 /** pt_index_identity() - Return: what the inode is known to be.
  * Context: the caller holds a reference to @inode. */
 PtIdentity pt_index_identity(PtFs *fs, PtInode *inode);
+/** pt_index_mount() - Return: index of the mount that it is on. Context: as above. */
+uint32_t pt_index_mount(PtFs *fs, PtInode *inode);
 
 /**
  * pt_index_insert() - make a new inode live and findable, unless another is the file.

@@ -166,7 +166,8 @@ ssize_t pt_copy(PtFs *fs, const PtCopy *copy);
 int pt_flags(PtFs *fs, const PtFlagsOf *of, bool set, uint32_t *flags);
 /** pt_xflags() - the same with what FS_IOC_FSGETXATTR knows besides. */
 int pt_xflags(PtFs *fs, const PtFlagsOf *of, bool set, struct fsxattr *attr);
-/** pt_syncfs() - sync the file system that holds @nodeid. */
+/** pt_syncfs() - sync the file system that holds @nodeid; with the root, and unless
+ * submounts are announced, all in the share on which an inode is held. */
 int pt_syncfs(PtFs *fs, uint64_t nodeid);
 
 /* ---- locks (lock.c): none waits ---------------------------------------------------- */

@@ -3,9 +3,6 @@
 what is right. The table is in the order of its subjects; a test of its own sees that
 every row names tests that exist.
 
-One is left out because this daemon does the same: with --no-announce-submounts SYNCFS
-of the root reaches no other file system that is mounted in the share.
-
 A test is FILE.py::NAME in this folder, or the path of a unit test.
 """
 
@@ -41,6 +38,8 @@ OPENING = (
     ('whences of LSEEK are not looked at', '/file/lseek'),
     ('the count of COPY_FILE_RANGE is cut to 32 bits',
      f'{FILES}::test_lengths_beyond_32_bits', '/file-copy/long-copies-end'),
+    ('without submounts SYNCFS reaches only the file system of the root',
+     'test_submount.py::test_sync_of_all_that_the_guest_was_not_told_apart'),
     ('SETATTR leaves out the change time', f'{FILES}::test_change_time'),
     ('SETATTR changes the mode first, and the new owner takes its set-id bits away',
      f'{FILES}::test_all_of_a_setattr_takes_effect', '/attr/mode-and-owner'),

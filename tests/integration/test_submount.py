@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A FUSE file system mounted inside the share: its numbers are not to be relied on, and
-the calls that this takes must pass the filter.
+"""Other file systems mounted inside the share. Of one of FUSE the numbers are not to be
+relied on, and the calls that this takes must pass the filter.
 """
 
 import os
+import re
+import subprocess
 import sys
 
 import pytest
@@ -15,6 +17,7 @@ import bridge as bridges  # noqa: E402
 import fuse_client as fuse  # noqa: E402
 import launch  # noqa: E402
 from frontend import Frontend  # noqa: E402
+from strace import Strace  # noqa: E402
 
 CONTENT = b'behind two daemons'
 ATTR_SUBMOUNT = 1
@@ -62,3 +65,56 @@ def test_fuse_mount_in_the_share(inner, start, share, scratch, extra_args):
     assert daemon.wait() == 0
     with open(os.path.join(inner, 'file'), 'rb') as file:
         assert file.read() == b'BEHIND' + CONTENT[6:]
+
+
+@pytest.fixture
+def volumes(share, scratch):
+    """Two volumes and a file of a third, mounted in the share."""
+    places = [os.path.join(share, name) for name in ('first', 'second', 'file')]
+    third = os.path.join(scratch, 'third')
+    for folder in (*places[:2], third):
+        os.mkdir(folder)
+        subprocess.run(['mount', '-t', 'tmpfs', 'none', folder], check=True)
+    for path in (places[2], os.path.join(third, 'file')):
+        with open(path, 'xb'):
+            pass
+    source = os.path.join(third, 'file')
+    subprocess.run(['mount', '--bind', source, places[2]], check=True)
+    yield
+    for path in (*places, third):
+        subprocess.run(['umount', '-l', path], check=True)
+
+
+def synced(daemon, scratch, act):
+    """The paths that syncfs(2) was called with, and whether all was well."""
+    strace = Strace(daemon, scratch, '-y', '-e', 'trace=syncfs')
+    act()
+    strace.stop()
+    with open(strace.path, encoding='utf-8') as file:
+        found = re.findall(r'syncfs\(\d+<(.*)>\) += (-?\d+)', file.read())
+    assert all(result == '0' for _, result in found)
+    return sorted(path for path, _ in found)
+
+
+@pytest.mark.sandboxed
+def test_sync_of_all_that_the_guest_was_not_told_apart(volumes, serve, scratch):
+    """Without submounts the root stands for everything that the guest has seen."""
+    guest = serve('--no-announce-submounts')
+    client = guest.client
+    client.lookup(fuse.ROOT, b'first')
+    assert synced(guest.daemon, scratch, client.syncfs) == ['/', '/first']
+    client.lookup(fuse.ROOT, b'second')
+    client.create(client.lookup(fuse.ROOT, b'first').nodeid, b'new')
+    file = client.lookup(fuse.ROOT, b'file').nodeid
+    assert synced(guest.daemon, scratch, client.syncfs) == [
+        '/', '/file', '/first', '/second']
+    assert synced(guest.daemon, scratch, lambda: client.syncfs(file)) == ['/file']
+
+
+@pytest.mark.sandboxed
+def test_sync_of_one_submount(volumes, serve, scratch):
+    guest = serve()
+    client = guest.client
+    first = client.lookup(fuse.ROOT, b'first').nodeid
+    assert synced(guest.daemon, scratch, client.syncfs) == ['/']
+    assert synced(guest.daemon, scratch, lambda: client.syncfs(first)) == ['/first']
