@@ -22,6 +22,7 @@ typedef struct Pair {
     uint64_t mount_ino;
     OutTime btime; /* of the native one, to notice that its number is used again */
     bool seen;     /* mount and native hold something */
+    bool spliced;  /* the access time is unknown */
     Times mount;
     Times native;
 } Pair;

@@ -40,11 +40,54 @@ static bool cached_access_time(const Seen *seen)
     return cached && except_recent(seen->comparer, native->atime);
 }
 
+static bool old_lock_mark(const Seen *seen)
+{
+    if (!is_part(seen, "stat", "mode")) {
+        return false;
+    }
+    const OutStat *mount = seen->mount, *native = seen->native;
+    return S_ISREG(native->mode) && (mount->mode ^ native->mode) == S_ISGID &&
+           (native->mode & S_IXGRP) == 0;
+}
+
+static bool guests_pipe(const Seen *seen)
+{
+    const OutStat *native = seen->native;
+    return (is_part(seen, "stat", "atime") || is_part(seen, "stat", "mtime") ||
+            is_part(seen, "stat", "mtime moves") || is_part(seen, "stat", "ctime") ||
+            is_part(seen, "stat", "ctime moves")) &&
+           S_ISFIFO(native->mode);
+}
+
+static bool written_back(const Seen *seen)
+{
+    const OutStat *native = seen->native;
+    return seen->comparer->mode->writeback &&
+           (is_part(seen, "stat", "mtime moves") ||
+            is_part(seen, "stat", "ctime moves")) &&
+           S_ISREG(native->mode);
+}
+
 static Exception exceptions[] = {
     {"cached access time",
      "a read that the guest's page cache answers never reaches the host, so the host's "
      "file system does not see the access",
      cached_access_time, 0},
+    {"set-group-ID without group execute",
+     "the host's kernel asks whether the caller is in the file's group before it drops "
+     "the "
+     "bit, and no WRITE, OPEN or SETATTR tells the caller's groups",
+     old_lock_mark, 0},
+    {"times of a pipe",
+     "what goes through a named pipe stays in the guest's kernel, which tells no host "
+     "that "
+     "the pipe was read or written",
+     guests_pipe, 0},
+    {"times of what is written back",
+     "with writeback the guest's kernel owns the times of a file that it writes: it "
+     "takes "
+     "them from its own clock, and sends them later",
+     written_back, 0},
 };
 
 bool except_covers(const Seen *seen)

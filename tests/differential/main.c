@@ -44,6 +44,7 @@ static const struct Word {
     {"tmpfile", offsetof(Mode, tmpfile)},
     {"ioctl", offsetof(Mode, ioctl)},
     {"statx", offsetof(Mode, statx)},
+    {"memory", offsetof(Mode, memory)},
     {"overlay", offsetof(Mode, overlay)},
     {"broken", offsetof(Mode, broken)},
 };

@@ -27,6 +27,7 @@ typedef enum FieldTag {
     FIELD_XATTR,   /* text: name */
     FIELD_STATFS,  /* OutStatfs */
     FIELD_LOCK,    /* OutLock */
+    FIELD_SPLICED, /* OutFile: its access time is not comparable any more */
     FIELD_N,
 } FieldTag;
 
@@ -56,6 +57,12 @@ typedef struct OutStat {
     OutTime ctime;
     OutTime btime; /* for the native side always, to tell files apart */
 } OutStat;
+
+/** struct OutFile - a native file, as OutStat tells it; zeros for the mount. */
+typedef struct OutFile {
+    uint64_t ino;
+    OutTime btime;
+} OutFile;
 
 typedef struct OutData {
     uint64_t size;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/sendfile.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -46,10 +47,11 @@ void run_read(Side *side, const Op *op)
     tell_offset(side, fd);
 }
 
-/* FUSE files lack FMODE_NOWAIT, so the kernel refuses the flag by itself. */
+/* FUSE files lack FMODE_NOWAIT, so the kernel refuses the flag by itself. With O_APPEND a
+ * WRITE appends, and none tells that this one is not to. */
 static bool is_impossible(const Op *op, int flags)
 {
-    return (op->arg[flags] & RWF_NOWAIT) != 0;
+    return (op->arg[flags] & (RWF_NOWAIT | RWF_NOAPPEND)) != 0;
 }
 
 /* slot, length, offset, flags */
@@ -88,12 +90,23 @@ void run_pwrite(Side *side, const Op *op)
     tell_offset(side, fd);
 }
 
+/* tmpfs takes room for a hole that a mapping reads, but not for one that a READ does. And
+ * what the guest has not written back, its client does not write back for SEEK_HOLE. */
+bool run_holes_are_same(const Side *side, int fd)
+{
+    if (side->mode->writeback) {
+        (void)fdatasync(fd);
+    }
+    return !side->mapped || !side->mode->memory || side->mode->control;
+}
+
 /* slot, offset, whence: FUSE's client moves a directory's offset by itself, and by the
  * rules for files, so only the beginning is common. See run_seekdir(). */
 void run_lseek(Side *side, const Op *op)
 {
     int fd = run_fd(side, op, 0);
-    if (!run_is_directory(side, fd)) {
+    bool seeks_hole = op->arg[2] == SEEK_DATA || op->arg[2] == SEEK_HOLE;
+    if (!run_is_directory(side, fd) && (!seeks_hole || run_holes_are_same(side, fd))) {
         out_return(&side->out, lseek(fd, op->arg[1], op_int(op, 2)));
     }
 }
@@ -111,9 +124,13 @@ void run_truncate(Side *side, const Op *op)
 }
 
 /* slot, mode, offset, length: of the modes FUSE's client passes three on, and refuses the
- * others, which are therefore not tried natively. */
+ * others, which are therefore not tried natively. tmpfs refuses to zero a range; the
+ * guest takes file capabilities away before it knows. */
 void run_fallocate(Side *side, const Op *op)
 {
+    if (side->mode->memory && (op->arg[1] & FALLOC_FL_ZERO_RANGE) != 0) {
+        return;
+    }
     const int possible =
         FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
     int fd = run_fd(side, op, 0);
@@ -141,12 +158,16 @@ void run_copy(Side *side, const Op *op)
     tell_offset(side, to);
 }
 
-/* With cache=never Linux does not tell the host of every access when it splices: this is
- * one that it does tell of, on both sides. */
-static void access_it(int fd)
+void run_forget_access(Side *side, int fd)
 {
-    char byte;
-    (void)!pread(fd, &byte, 1, 0);
+    struct statx stx;
+    OutFile file = {0};
+    if (!side->mount &&
+        statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &stx) == 0) {
+        file.ino = stx.stx_ino;
+        file.btime = (OutTime){stx.stx_btime.tv_sec, stx.stx_btime.tv_nsec};
+    }
+    out_field(&side->out, FIELD_SPLICED, &file, sizeof(file));
 }
 
 /* slot to, slot from, offset, length: a directory is refused, but tmpfs notes the access
@@ -159,7 +180,7 @@ void run_sendfile(Side *side, const Op *op)
         return;
     }
     out_return(&side->out, sendfile(to, from, at == -1 ? NULL : &at, length_of(op, 3)));
-    access_it(from);
+    run_forget_access(side, from);
     out_number(&side->out, FIELD_NUMBER, at);
     tell_offset(side, to);
     tell_offset(side, from);
@@ -186,7 +207,7 @@ void run_splice(Side *side, const Op *op)
         out_return(&side->out, splice(ends[0], NULL, run_fd(side, op, 1), &at, (size_t)r,
                                       SPLICE_F_NONBLOCK));
     }
-    access_it(run_fd(side, op, 0));
+    run_forget_access(side, run_fd(side, op, 0));
     (void)close(ends[0]);
     (void)close(ends[1]);
 }

@@ -62,6 +62,7 @@ void run_map(Side *side, const Op *op)
                                 PROT_READ | PROT_WRITE};
     static const int kinds[] = {MAP_SHARED, MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE};
     size_t how = (size_t)op->arg[1] & 3, length = (size_t)op->arg[3] % (16 * PAGE);
+    side->mapped = true;
     struct sigaction action = {.sa_handler = on_bus_error};
     if (!side->mode->mmap && kinds[how] != MAP_PRIVATE) {
         return; /* the guest's kernel refuses these without a page cache */
@@ -76,4 +77,5 @@ void run_map(Side *side, const Op *op)
     (void)sigaction(SIGBUS, &action, NULL);
     touch(side, op, map, length_of(fd, offset, length));
     (void)munmap(map, length);
+    run_forget_access(side, fd);
 }

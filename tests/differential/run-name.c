@@ -27,7 +27,7 @@ void run_mkdir(Side *side, const Op *op)
 void run_mknod(Side *side, const Op *op)
 {
     char path[PATH_ROOM];
-    mode_t mode = (mode_t)op->arg[2] | ((mode_t)op->arg[3] & 07777);
+    mode_t mode = (mode_t)op->arg[2] | (run_mode(op, 3) & 07777);
     unsigned d = (unsigned)op->arg[4];
     dev_t device = makedev((d & 0xfff00) >> 8, (d & 0xff) | ((d >> 12) & 0xfff00));
     path_decode(op->arg[1], path);

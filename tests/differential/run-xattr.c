@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -97,17 +98,27 @@ void run_getxattr(Side *side, const Op *op)
     tell_value(side, r, size);
 }
 
+/* Names of trusted.* are listed to everybody in the guest, on the host to root alone:
+ * only root compares sizes, and the others have room for all and compare what remains. */
+static size_t list_room(int64_t size)
+{
+    return geteuid() == 0 ? (size_t)size : 65536;
+}
+
 static void tell_list(Side *side, ssize_t r, size_t size)
 {
     const char *sorted[256];
     size_t n = 0;
-    out_return(&side->out, r);
+    bool is_root = geteuid() == 0;
+    out_return(&side->out, is_root || r < 0 ? r : 0);
     if (size == 0 || r <= 0) {
         return;
     }
     const char *list = (const char *)side->buffer;
     for (const char *at = list; at < list + r && n < 256; at += strlen(at) + 1) {
-        sorted[n++] = at;
+        if (is_root || strncmp(at, "trusted.", 8) != 0) {
+            sorted[n++] = at;
+        }
     }
     qsort(sorted, n, sizeof(*sorted), by_name);
     for (size_t i = 0; i < n; i++) {
@@ -120,7 +131,7 @@ void run_listxattr(Side *side, const Op *op)
 {
     char path[PATH_ROOM];
     path_decode(op->arg[0], path);
-    size_t size = (size_t)op->arg[2];
+    size_t size = list_room(op->arg[2]);
     char *buffer = (char *)side->buffer;
     ssize_t r =
         op->arg[1] != 0 ? llistxattr(path, buffer, size) : listxattr(path, buffer, size);
@@ -160,6 +171,7 @@ void run_fgetxattr(Side *side, const Op *op)
     size_t size = (size_t)op->arg[2];
     int fd = run_fd(side, op, 0);
     if (name[0] == '\0') {
+        size = list_room(op->arg[2]);
         tell_list(side, flistxattr(fd, (char *)side->buffer, size), size);
         return;
     }
@@ -224,11 +236,22 @@ void run_getacl(Side *side, const Op *op)
 
 /* ---- ioctl ------------------------------------------------------------------------ */
 
+/* FUSE's client answers the ioctls of devices, pipes and sockets by itself. */
+static bool is_plain(int fd)
+{
+    struct statx stx = {0};
+    return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &stx) == 0 &&
+           (S_ISREG(stx.stx_mode) || S_ISDIR(stx.stx_mode));
+}
+
 /* slot, which */
 void run_ioctl(Side *side, const Op *op)
 {
     int fd = run_fd(side, op, 0), flags = 0, r = 0;
     struct fsxattr attr = {0};
+    if (!is_plain(fd)) {
+        return;
+    }
     switch (op->arg[1]) {
     case 0:
         r = ioctl(fd, FS_IOC_GETFLAGS, &flags);
@@ -257,7 +280,7 @@ void run_ioctl(Side *side, const Op *op)
 }
 
 /* slot, flags, whether by FSSETXATTR: keeps what else is set. */
-void run_setflags(Side *side, const Op *op)
+static void set_flags(Side *side, const Op *op)
 {
     const int ours = 0x40 | 0x80 | 0x8 | 0x10000;
     int fd = run_fd(side, op, 0), flags = 0;
@@ -272,5 +295,19 @@ void run_setflags(Side *side, const Op *op)
     if (ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
         flags = (flags & ~ours) | op_int(op, 1);
         out_return(&side->out, ioctl(fd, FS_IOC_SETFLAGS, &flags));
+    }
+}
+
+/* What Linux keeps of the attributes, FS_IOC_SETFLAGS does not make it ask for anew. */
+void run_setflags(Side *side, const Op *op)
+{
+    if (!is_plain(run_fd(side, op, 0))) {
+        return;
+    }
+    set_flags(side, op);
+    if (side->mount && side->mode->cached_names) {
+        struct statx stx;
+        (void)statx(run_fd(side, op, 0), "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC,
+                    STATX_BASIC_STATS, &stx);
     }
 }

@@ -13,10 +13,21 @@
 int run_fd(const Side *side, const Op *op, int i);
 /** run_at() - the directory that a path begins at: argument @i. */
 int run_at(const Side *side, const Op *op, int i);
+/** run_mode() - argument @i as mode, but for an old mark of mandatory locking. */
+mode_t run_mode(const Op *op, int i);
 /** run_stat() - statx and FIELD_STAT, or FIELD_RETURN for an error. */
 long run_stat(Side *side, int fd, const char *path, int flags, unsigned mask);
 /** run_is_directory() - whether the slot that holds @fd holds a directory. */
 bool run_is_directory(const Side *side, int fd);
+/**
+ * run_forget_access() - do not compare the access time of the file behind @fd any more.
+ *
+ * What of a splice or a mapping is read ahead, and what is answered from pages that were,
+ * is the guest kernel's affair: its host may hear of an access or of none.
+ */
+void run_forget_access(Side *side, int fd);
+/** run_holes_are_same() - whether both sides have holes at the same places. */
+bool run_holes_are_same(const Side *side, int fd);
 /** run_names_changed() - remember that this operation may change names. */
 void run_names_changed(Side *side);
 /** run_fill() - @size bytes that @seed decides, in the side's buffer. */

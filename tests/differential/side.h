@@ -34,6 +34,7 @@ typedef struct Mode {
     bool tmpfile;
     bool ioctl;
     bool statx;
+    bool memory;  /* the trees are on tmpfs */
     bool overlay; /* the trees are on overlayfs */
     bool broken;  /* the native side is wrong on purpose */
 } Mode;
@@ -60,6 +61,7 @@ struct Side {
     uint32_t index;       /* of the operation */
     uint32_t last_change; /* operation that last changed a name */
     bool settled;         /* all is written back */
+    bool mapped;          /* a file was mapped */
     Slot slots[SIDE_SLOTS];
     int64_t cookies[SIDE_REGISTERS];
     uint8_t *buffer; /* SIDE_BUFFER bytes */

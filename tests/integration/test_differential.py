@@ -85,3 +85,12 @@ def test_what_was_different_once(compare, bridged, scratch, cache):
     for case in cases:
         status, said = compare(mount, native, words, f'--replay={case}')
         assert status == 0, f'{case}:\n{said}'
+
+
+@pytest.mark.parametrize('cache, n', [('never', 30000), ('auto', 60000)])
+def test_a_share_in_memory_equals_a_native_folder(compare, twins, bridged, cache, n):
+    shared, native = twins
+    options, words = CACHES[cache]
+    mount = bridged(*SERVE, *options, of=shared)
+    status, said = compare(mount, native, (*words, 'memory'), f'--ops={n}', '--shrink=20')
+    assert status == 0, said
