@@ -68,6 +68,15 @@ static bool written_back(const Seen *seen)
            S_ISREG(native->mode);
 }
 
+static bool read_to_write(const Seen *seen)
+{
+    if (!seen->comparer->mode->writeback || !is_part(seen, "stat", "atime")) {
+        return false;
+    }
+    const OutStat *mount = seen->mount;
+    return S_ISREG(mount->mode) && except_recent(seen->comparer, mount->atime);
+}
+
 static Exception exceptions[] = {
     {"cached access time",
      "a read that the guest's page cache answers never reaches the host, so the host's "
@@ -83,6 +92,10 @@ static Exception exceptions[] = {
      "that "
      "the pipe was read or written",
      guests_pipe, 0},
+    {"access time of what is written",
+     "with writeback the guest's kernel reads a page before a program writes a part of "
+     "it",
+     read_to_write, 0},
     {"times of what is written back",
      "with writeback the guest's kernel owns the times of a file that it writes: it "
      "takes "

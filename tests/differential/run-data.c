@@ -170,13 +170,27 @@ void run_forget_access(Side *side, int fd)
     out_field(&side->out, FIELD_SPLICED, &file, sizeof(file));
 }
 
+/* Pages that move within a file are overwritten while they move, if they are kept;
+ * without a page cache they are copies. */
+static bool is_same_file(int a, int b)
+{
+    struct statx stx[2] = {0};
+    for (int i = 0; i < 2; i++) {
+        if (statx(i == 0 ? a : b, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO,
+                  &stx[i]) < 0) {
+            return false;
+        }
+    }
+    return stx[0].stx_ino == stx[1].stx_ino;
+}
+
 /* slot to, slot from, offset, length: a directory is refused, but tmpfs notes the access
  * before. */
 void run_sendfile(Side *side, const Op *op)
 {
     off_t at = op->arg[2];
     int to = run_fd(side, op, 0), from = run_fd(side, op, 1);
-    if (run_is_directory(side, from)) {
+    if (run_is_directory(side, from) || is_same_file(to, from)) {
         return;
     }
     out_return(&side->out, sendfile(to, from, at == -1 ? NULL : &at, length_of(op, 3)));
@@ -191,7 +205,8 @@ void run_splice(Side *side, const Op *op)
 {
     int ends[2];
     loff_t at = op->arg[2];
-    if (run_is_directory(side, run_fd(side, op, 0))) {
+    if (run_is_directory(side, run_fd(side, op, 0)) ||
+        is_same_file(run_fd(side, op, 0), run_fd(side, op, 1))) {
         return;
     }
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {

@@ -87,7 +87,9 @@ def test_what_was_different_once(compare, bridged, scratch, cache):
         assert status == 0, f'{case}:\n{said}'
 
 
-@pytest.mark.parametrize('cache, n', [('never', 30000), ('auto', 60000)])
+@pytest.mark.parametrize('cache, n', [
+    ('never', 30000), ('auto', 60000), ('always', 60000), ('metadata', 60000),
+    ('writeback', 60000)])
 def test_a_share_in_memory_equals_a_native_folder(compare, twins, bridged, cache, n):
     shared, native = twins
     options, words = CACHES[cache]
