@@ -39,6 +39,7 @@ struct PtDirStream {
     bool owned;    /* fd is this stream's */
     bool kept;     /* the buffer counts among those that rest */
     bool in_place; /* fd is at the end of the buffer, and the buffer at @cookie */
+    bool gave;     /* an entry, since the last seek */
     bool ended;    /* the host said so, and the next walk is to hear of it */
 };
 
@@ -170,6 +171,7 @@ static int read_up_to(PtDirStream *stream, uint64_t cookie)
 
 int pt_dir_stream_seek(PtDirStream *stream, uint64_t cookie)
 {
+    stream->gave = false;
     bool unread = stream->end == 0 && stream->cookie == 0 && !stream->ended;
     if (stream->in_place && stream->cookie == cookie && (cookie != 0 || unread)) {
         return 0;
@@ -190,7 +192,8 @@ int pt_dir_stream_next(PtDirStream *stream, PtDirent *ret_dirent)
         }
         int n = fill(stream);
         if (n <= 0) {
-            stream->ended = n == 0;
+            /* Who was given nothing has heard of it by that. */
+            stream->ended = n == 0 && stream->gave;
             return n;
         }
     }
@@ -203,6 +206,7 @@ int pt_dir_stream_next(PtDirStream *stream, PtDirent *ret_dirent)
         .name_length = (uint32_t)strnlen(entry->d_name, room),
         .name = entry->d_name,
     };
+    stream->gave = true;
     stream->last_position = stream->position;
     stream->last_cookie = stream->cookie;
     stream->position += entry->d_reclen;

@@ -222,6 +222,30 @@ static void test_rewind_after_nothing(void)
 }
 
 /* What stays is listed once, whatever comes and goes meanwhile. */
+/* Each reading at the end asks the host, which notes the access. */
+static void test_end_again(void)
+{
+    Scratch s = scratch_open();
+    const struct timespec long_ago[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    struct statvfs about;
+    g_assert_cmpint(statvfs(s.path, &about), ==, 0);
+    uint64_t handle = open_dir(&s, PT_ROOT_ID);
+    Names names = names_new();
+    uint64_t cookie = 0;
+    g_assert_cmpint(read_some(&s, PT_ROOT_ID, handle, &cookie, 10, &names), ==, 2);
+    g_assert_cmpint(read_some(&s, PT_ROOT_ID, handle, &cookie, 10, &names), ==, 0);
+    for (int i = 0; i < 3 && !(about.f_flag & ST_NOATIME); i++) {
+        struct stat st;
+        g_assert_cmpint(futimens(s.dir, long_ago), ==, 0);
+        g_assert_cmpint(read_some(&s, PT_ROOT_ID, handle, &cookie, 10, &names), ==, 0);
+        g_assert_cmpint(fstat(s.dir, &st), ==, 0);
+        g_assert_cmpint(st.st_atim.tv_sec, >, 1);
+    }
+    names_free(&names);
+    g_assert_cmpint(pt_releasedir(s.fs, PT_ROOT_ID, handle), ==, 0);
+    scratch_close(&s);
+}
+
 static void test_changes_while_walking(void)
 {
     Scratch s = scratch_open();
@@ -430,6 +454,7 @@ int main(int argc, char **argv)
     g_test_add_func("/dir/unread", test_unread);
     g_test_add_func("/dir/rewind-sees-changes", test_rewind_sees_changes);
     g_test_add_func("/dir/rewind-after-nothing", test_rewind_after_nothing);
+    g_test_add_func("/dir/end-again", test_end_again);
     g_test_add_func("/dir/changes-while-walking", test_changes_while_walking);
     g_test_add_func("/dir/lookup", test_lookup);
     g_test_add_func("/dir/lookup-of-vanished", test_lookup_of_vanished);
