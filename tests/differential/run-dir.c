@@ -102,7 +102,7 @@ void run_telldir(Side *side, const Op *op)
 void run_seekdir(Side *side, const Op *op)
 {
     Slot *slot = &side->slots[(size_t)op->arg[0] % SIDE_SLOTS];
-    if (slot->entries == NULL) {
+    if (slot->entries == NULL || !run_is_directory(side, slot->fd)) {
         return;
     }
     uint32_t since = slot->since;
