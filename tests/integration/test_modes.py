@@ -230,6 +230,7 @@ def attempts():
 BY_NAME = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 
 
+@pytest.mark.sandboxed
 def test_readonly_as_a_mount(bridged, share, scratch):
     """What programs get is what they get from a file system mounted read-only."""
     theirs = os.path.join(scratch, 'twin')

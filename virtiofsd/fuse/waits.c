@@ -3,11 +3,11 @@
  * The table of waiting requests.
  *
  * All who wait are in one list in the order in which they came, and are tried in that
- * order, so that of those who want the same lock the first one gets it. A request is
- * tried when it is parked (the lock may have become free since the worker tried), when
- * the guest gives up a lock on its node, and else at intervals, for who holds a lock on
- * the host tells nobody. The interval doubles from 1 to 100 ms and is the same for all;
- * while nobody waits there is none.
+ * order, so that of those who want the same lock the first one gets it, unless it becomes
+ * free while they are being tried. A request is tried when it is parked (the lock may
+ * have become free since the worker tried), when the guest gives up a lock on its node,
+ * and else at intervals, for who holds a lock on the host tells nobody. The interval
+ * doubles from 1 to 100 ms and is the same for all; while nobody waits there is none.
  *
  * One mutex guards everything; no system call is made under it. A request that is being
  * tried is still in the list: whoever ends it says so, and the waiter heeds it.
