@@ -491,6 +491,7 @@ def test_deadlock_over_the_host(boot):
 
 # ---- limits --------------------------------------------------------------------------
 
+@pytest.mark.sandboxed  # where a sanitizer does not multiply the time
 def test_many_waiters(boot, host):
     """A thousand wait, on two queues; they cost no thread and, idle, little time."""
     guest = boot(*BOTH, '--num-request-queues=2', n_request_queues=2, queue_size=1024,
