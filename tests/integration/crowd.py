@@ -11,6 +11,7 @@ import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))), 'support'))
 
+import filesystems  # noqa: E402
 import fuse_client as fuse  # noqa: E402
 from frontend import Frontend  # noqa: E402
 
@@ -37,11 +38,11 @@ def mount_ext4(target, n_files):
     """An ext4 in memory, for which a file more or less is nothing. It gives the number of
     a file that is gone to the next.
     """
-    with tempfile.NamedTemporaryFile(dir='/dev/shm') as image:
-        image.truncate(n_files * 4096 + (64 << 20))
-        subprocess.run(['mkfs.ext4', '-q', '-O', '^has_journal', '-N', str(n_files * 2),
-                        image.name], check=True)
-        subprocess.run(['mount', '-o', 'loop,noatime', image.name, target], check=True)
+    with tempfile.TemporaryDirectory(dir='/dev/shm') as folder:
+        image = os.path.join(folder, 'image')
+        filesystems.make_image(image, 'ext4', '-O', '^has_journal', '-N',
+                               str(n_files * 2), size=n_files * 4096 + (64 << 20))
+        subprocess.run(['mount', '-o', 'loop,noatime', image, target], check=True)
     os.rmdir(os.path.join(target, 'lost+found'))
 
 

@@ -4,7 +4,6 @@ dpkg and overlayfs. What they leave there is compared, as the host sees it, with
 they leave on the host's own file system.
 """
 
-import contextlib
 import os
 import re
 import shutil
@@ -13,6 +12,7 @@ import subprocess
 
 import pytest
 
+import filesystems
 import packages
 import portrait
 from test_work import run
@@ -307,21 +307,6 @@ def test_real_packages(bridged, scratch, share):
         assert ours.verify(package) == twin.verify(package)
 
 
-@contextlib.contextmanager
-def overlay(lower, top, target, *options):
-    """An overlay of `lower` and of what stands below `top`, mounted on `target`."""
-    for folder in ('upper', 'work'):
-        os.makedirs(os.path.join(top, folder), exist_ok=True)
-    os.makedirs(target, exist_ok=True)
-    text = ','.join((f'lowerdir={lower}', f'upperdir={top}/upper',
-                     f'workdir={top}/work', *options))
-    run('mount', '-t', 'overlay', 'overlay', '-o', text, target)
-    try:
-        yield target
-    finally:
-        run('umount', target)
-
-
 def work_on_layers(top):
     """Everything for which overlayfs has to write something special into the upper one.
     """
@@ -389,12 +374,12 @@ def test_overlay_on_the_share(bridged, scratch, share, options, prefix):
     run('cp', '-a', lower, twin)
     work_on_layers(twin)
     layers = (lower, mount, os.path.join(scratch, 'merged'), 'redirect_dir=on')
-    with overlay(*layers) as merged:
+    with filesystems.overlay(*layers) as merged:
         same(lower, merged, ('folder mtime', 'hole'))
         work_on_layers(merged)
         same(twin, merged, NOT_TIME)
     check_upper(os.path.join(share, 'upper'), prefix)
-    with overlay(*layers) as merged:
+    with filesystems.overlay(*layers) as merged:
         same(twin, merged, NOT_TIME)
         # Not "plain": of a file with two links overlayfs asks an upper layer that can
         # change by itself, as all of FUSE can, for the link that is no more: ESTALE.
