@@ -21,6 +21,7 @@ sys.path[:0] = [HERE, TESTS, os.path.join(TESTS, 'bridge'),
 
 import bridge as bridges  # noqa: E402
 import fuse_client as fuse  # noqa: E402
+import hostile_rows  # noqa: E402
 import launch  # noqa: E402
 import leaks  # noqa: E402
 from frontend import Frontend  # noqa: E402
@@ -33,6 +34,7 @@ MARKERS = (
     'sanitizer: only worth its time under sanitizers',
     'soak: takes long',
     'unwatched(why): what the daemon holds in the end cannot be compared',
+    'hostile(row, ...): shows these rows of tests/hostile_rows.py',
 )
 
 CLONE_NEWNS = 0x00020000
@@ -61,6 +63,10 @@ def pytest_collection_modifyitems(items):
     why_no_guest = vm.unavailable() if any(
         item.get_closest_marker('guest') for item in items) else None
     for item in items:
+        for mark in item.iter_markers('hostile'):
+            unknown = set(mark.args) - set(hostile_rows.ROWS)
+            if unknown or not mark.args:
+                raise pytest.UsageError(f'{item.nodeid}: no such row: {unknown}')
         if os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason='needs root'))
         elif why_no_guest and item.get_closest_marker('guest'):
@@ -196,6 +202,14 @@ def class_start(request, binary):
     starter = Starter(request, binary)
     yield starter
     starter.finish()
+
+
+@pytest.fixture
+def cases(record_property):
+    """cases(n): that many more cases were tried; tests/hostile-table adds them up."""
+    def count(n):
+        record_property('cases', n)
+    return count
 
 
 @pytest.fixture

@@ -146,6 +146,7 @@ def same(one, other):
 # ---- privileges
 
 
+@pytest.mark.hostile('cage-capabilities', 'cage-status', 'peer-user-namespace')
 def test_privileges(scene):
     """Of each thread: those that serving takes, none that could be gained again."""
     case = scene.case
@@ -166,6 +167,7 @@ def test_privileges(scene):
     assert scene.daemon.proc('environ').strip('\0') == ''
 
 
+@pytest.mark.hostile('cage-dumpable', 'cage-core')
 def test_who_may_look_at_it(scene):
     """Nobody of the user's, who starts programs of the guest's files, may attach: /proc
     shows by its owner whether the process is closed. It leaves no core file.
@@ -181,6 +183,7 @@ def test_who_may_look_at_it(scene):
 # ---- what it is in
 
 
+@pytest.mark.hostile('cage-network')
 def test_namespaces(scene):
     """Its own, and one for users if it is an ordinary user's."""
     expected = set()
@@ -197,6 +200,7 @@ def test_namespaces(scene):
         assert scene.daemon.proc('net/route').count('\n') <= 1  # the heading
 
 
+@pytest.mark.hostile('cage-mounts')
 def test_mounts(scene):
     """The share and what is mounted in it; nothing there runs or is a device."""
     lines = [line.split() for line in scene.daemon.proc('mountinfo').splitlines()]
@@ -217,6 +221,7 @@ def test_mounts(scene):
         assert same(f'{scene.proc}/root/share', scene.shared)
 
 
+@pytest.mark.hostile('cage-root')
 def test_root_and_working_directory(scene):
     """Paths lead into the share; the workers stand in the folder of descriptors."""
     if scene.case.mode == 'none':
@@ -289,6 +294,7 @@ def assert_folder(scene, link):
         assert same(top, scene.shared)
 
 
+@pytest.mark.hostile('cage-descriptors')
 def test_descriptors(scene):
     """Files and folders of the share, sockets, events; nothing else of the host's."""
     ours = {line.split()[0] for line in open('/proc/self/mountinfo', encoding='utf-8')}
@@ -333,6 +339,7 @@ NAMES = (b'..', b'../secret', b'../../../../etc/passwd', b'/etc/passwd', b'/', b
          b'sub/../../secret', b'./file')
 
 
+@pytest.mark.hostile('escape-dotdot', 'escape-symlinks')
 def test_names(scene):
     """No name leads out, and nothing is made outside, without a sandbox either."""
     client = scene.client

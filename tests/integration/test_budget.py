@@ -145,6 +145,7 @@ def work_on(crowd_of, n_open):
         crowd_of.client.release(crowd_of.nodes[number], handle)
 
 
+@pytest.mark.hostile('peer-descriptor-limit', 'bounded-memory')
 @pytest.mark.unwatched('its tables keep the size that a crowd needs')
 def test_more_files_than_descriptors(populate):
     files = populate(20_000, 300)
@@ -158,6 +159,7 @@ def test_more_files_than_descriptors(populate):
     assert files.descriptors() < 40
 
 
+@pytest.mark.hostile('many-listed', 'many-looked-up', 'many-entries', 'bounded-memory')
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.unwatched('its tables keep the size that a crowd needs')

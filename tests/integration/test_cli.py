@@ -171,6 +171,7 @@ def test_statistics_on_a_signal(plain):
     assert plain.is_alive()
 
 
+@pytest.mark.hostile('peer-second-client')
 def test_second_vmm_is_refused(plain):
     """At once, and the first does not notice."""
     with plain.connect() as first:
@@ -225,6 +226,7 @@ def test_unknown_socket_group(run, share, scratch, extra_args):
     assert os.listdir(scratch) == ['share']
 
 
+@pytest.mark.hostile('peer-exit')
 @pytest.mark.sandboxed
 def test_exit_touches_nothing_in_the_share(start, share, scratch):
     """The share holds a file where the socket's path would lead from its root."""

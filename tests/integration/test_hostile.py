@@ -189,6 +189,7 @@ def test_every_opcode_has_a_sample(unharmed):
     assert set(samples(unharmed)) == set(fuse.OPCODES.values())
 
 
+@pytest.mark.hostile('field-truncated', 'peer-malformed')
 @pytest.mark.parametrize('honest_length', [True, False], ids=['len-cut', 'len-whole'])
 def test_truncated_at_every_byte(unharmed, honest_length):
     """The header's len tells the cut length, or still the whole one."""
@@ -208,6 +209,7 @@ def test_truncated_at_every_byte(unharmed, honest_length):
         unharmed.assert_honest()
 
 
+@pytest.mark.hostile('field-lengths', 'peer-malformed')
 def test_header_len_extremes(unharmed):
     for opcode, (nodeid, body) in samples(unharmed).items():
         if opcode not in SESSION_OPCODES:
@@ -216,6 +218,7 @@ def test_header_len_extremes(unharmed):
     unharmed.assert_honest()
 
 
+@pytest.mark.hostile('field-lengths')
 def test_extension_length_extremes(unharmed):
     for opcode, (nodeid, body) in samples(unharmed).items():
         if opcode not in SESSION_OPCODES:
@@ -224,6 +227,7 @@ def test_extension_length_extremes(unharmed):
     unharmed.assert_honest()
 
 
+@pytest.mark.hostile('field-lengths', 'field-handles')
 def test_every_field_at_its_extremes(unharmed):
     """Every aligned 32- and 64-bit piece of every body."""
     for opcode, (nodeid, body) in samples(unharmed).items():
@@ -240,6 +244,7 @@ def test_every_field_at_its_extremes(unharmed):
         unharmed.assert_honest()
 
 
+@pytest.mark.hostile('field-node-ids')
 def test_node_ids_of_every_kind(unharmed):
     """Freed, invented and wrong kinds of nodes are errors, never another file."""
     foreign = (0, 2, 99, 1 << 32, (1 << 32) + 1, 1 << 63, (1 << 64) - 1,
@@ -251,6 +256,7 @@ def test_node_ids_of_every_kind(unharmed):
     unharmed.assert_honest()
 
 
+@pytest.mark.hostile('peer-malformed', 'peer-read-room')
 def test_reply_room_of_every_size(unharmed):
     client = unharmed.client
     for opcode, (nodeid, body) in samples(unharmed).items():
@@ -264,6 +270,7 @@ def test_reply_room_of_every_size(unharmed):
     unharmed.assert_honest()
 
 
+@pytest.mark.hostile('field-opcodes')
 def test_unknown_opcodes(unharmed):
     for opcode in (0, 7, 19, *range(54, 256), 4096, 1 << 31, 0xFFFFFFFF):
         reply = unharmed.client.send(opcode, fuse.ROOT, b'', room=ROOM)
@@ -284,6 +291,7 @@ def test_any_split_is_the_same_request(unharmed, split):
         client.set_split(fuse.SPLIT_LINUX)
 
 
+@pytest.mark.hostile('peer-write-more')
 def test_write_of_less_than_supplied(unharmed, share):
     client = unharmed.client
     body = struct.pack('=QQIIQII', unharmed.handle, 0, 10, 0, 0, 0, 0) + b'x' * 50
@@ -294,6 +302,7 @@ def test_write_of_less_than_supplied(unharmed, share):
     assert (reply.errno, size) in ((0, 10), (22, 0))
 
 
+@pytest.mark.hostile('peer-read-less')
 def test_read_of_less_than_room(unharmed):
     client = unharmed.client
     body = struct.pack('=QQIIQII', unharmed.handle, 0, 10, 0, 0, 0, 0)
@@ -302,6 +311,7 @@ def test_read_of_less_than_room(unharmed):
     assert CONTENT[10:] not in reply.room, 'bytes beyond what was asked for'
 
 
+@pytest.mark.hostile('peer-names')
 @pytest.mark.parametrize('name', [b'', b'.', b'..', b'a/b', b'/etc', b'../outside',
                                   b'x' * 256, b'/'], ids=repr)
 def test_names_that_are_no_component(unharmed, share, name):
@@ -323,6 +333,7 @@ def test_names_that_are_no_component(unharmed, share, name):
     assert set(os.listdir(os.path.dirname(share))) == outside
 
 
+@pytest.mark.hostile('special-open', 'special-truncate')
 def test_special_files_are_never_opened(unharmed, share):
     client = unharmed.client
     for name, mode, rdev in ((b'fifo', stat.S_IFIFO, 0), (b'socket', stat.S_IFSOCK, 0),
@@ -338,6 +349,7 @@ def test_special_files_are_never_opened(unharmed, share):
         assert client.send(fuse.CREATE, unharmed.folder, create).errno != 0
 
 
+@pytest.mark.hostile('field-init-twice')
 def test_requests_before_init_and_twice(unharmed):
     client = unharmed.client
     client.destroy()
@@ -349,6 +361,7 @@ def test_requests_before_init_and_twice(unharmed):
     assert client.send(fuse.GETATTR, old, struct.pack('=IIQ', 0, 0, 0)).errno != 0
 
 
+@pytest.mark.hostile('peer-avail-jump')
 @pytest.mark.unwatched('a broken queue gives nothing back')
 def test_broken_ring_stops_alone(start, share, scratch, extra_args):
     """A jump of the avail index stops that queue, with one line; the others go on."""

@@ -101,6 +101,7 @@ def test_what_is_made(serve, share, scratch):
     assert made > number / 2
 
 
+@pytest.mark.hostile('peer-groups')
 def test_groups_are_given_back(serve, share):
     """Groups of a request by root let nobody in who comes after it on that thread."""
     guest = serve('--thread-pool-size=0')

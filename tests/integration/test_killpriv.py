@@ -141,6 +141,7 @@ def folders(request, start, share, scratch, build, extra_args, monkeypatch):
         assert bridge.unmount() == bridges.UNMOUNTED, bridge.log()
 
 
+@pytest.mark.hostile('setid-bits', 'setid-capabilities')
 def test_as_on_the_host(folders):
     """Every call, by root, owner and others, on every kind of file."""
     mounted, share, twin, killpriv = folders

@@ -156,6 +156,7 @@ def test_trusted_labels(serve, share):
             assert on_host(share, kind) == {f'trusted.v.{SELINUX}': LABEL}
 
 
+@pytest.mark.hostile('peer-labels')
 def test_no_descriptor_is_left(serve):
     """Fifty of each: once forgotten, they are not open any more."""
     guest = serve('--security-label', PRIVILEGED, '--inode-file-handles=never')

@@ -159,6 +159,7 @@ def makers(number):
             (fuse.SYMLINK, name + b'l\0to\0'))
 
 
+@pytest.mark.hostile('peer-labels')
 @pytest.mark.parametrize('how', ['labelled', 'refused', 'missing'])
 def test_labels_keep_no_descriptor(serve, how):
     """Whether the host takes the label or refuses it, or the guest forgot to send it: no

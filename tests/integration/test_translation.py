@@ -212,6 +212,7 @@ def test_guests_root(ask, share):
 
 # ---- command line ----------------------------------------------------------------------
 
+@pytest.mark.hostile('peer-start-words')
 @pytest.mark.parametrize('args, said', [
     (['--translate-uid=map:0:1'], "--translate-uid=map:0:1: character 8: the count is"),
     (['--translate-gid=squash:0:1:2'], 'character 1: the kind of rule must be one of'),

@@ -236,6 +236,7 @@ def new_file(folder):
     os.setxattr(path, 'user.other', b'stays')
 
 
+@pytest.mark.hostile('setid-capabilities')
 @pytest.mark.parametrize('rules', ['', ':map::user.virtiofs.:',
                                    ':map:security.:trusted.v.:'],
                          ids=['plain', 'user', 'trusted'])
@@ -390,6 +391,7 @@ UNFINISHED = (
 )
 
 
+@pytest.mark.hostile('peer-start-words')
 @pytest.mark.parametrize('spelling', ['--xattrmap=', '-oxattrmap='])
 @pytest.mark.parametrize('rules, rule, character', UNFINISHED)
 def test_unfinished_rules(start, share, scratch, spelling, rules, rule, character):
