@@ -39,7 +39,7 @@ int pt_opendir(PtFs *fs, uint64_t nodeid, uint32_t open_flags, PtOpened *ret_ope
         return fd.fd;
     }
     ret_opened->flags = pt_opened_dir(fs);
-    PtHandleMake make = {node.inode, &fd, PT_HANDLE_DIR, false};
+    PtHandleMake make = {node.inode, &fd, PT_HANDLE_DIR, O_RDONLY};
     return pt_handle_new(fs, &make, &ret_opened->handle);
 }
 

@@ -7,6 +7,7 @@
 
 #include "passthrough/cred.h"
 #include "passthrough/fd.h"
+#include "passthrough/file-status.h"
 #include "passthrough/handle.h"
 #include "passthrough/inode.h"
 #include "passthrough/internal.h"
@@ -60,11 +61,13 @@ int pt_open(PtFs *fs, uint64_t nodeid, uint32_t open_flags, bool kill_suidgid,
         return fd.fd;
     }
     ret_opened->flags = pt_opened_file(fs, node.inode, flags);
-    PtHandleMake make = {node.inode, &fd, PT_HANDLE_FILE, pt_opened_for_writing(flags)};
+    PtHandleMake make = {node.inode, &fd, PT_HANDLE_FILE, flags};
     return pt_handle_new(fs, &make, &ret_opened->handle);
 }
 
 /* ---- data ------------------------------------------------------------------------- */
+
+enum { TRANSFER_TRIES = 8 };
 
 typedef ssize_t (*Transfer)(int fd, const struct iovec *iov, int n_iov, off_t offset,
                             int flags);
@@ -101,11 +104,29 @@ static ssize_t transfer(Transfer call, int fd, const PtIo *io, int flags)
     return done > 0 ? (ssize_t)done : -EINVAL;
 }
 
+/* Alignment is a direct transfer's duty: one that is not direct gets no EINVAL because
+ * another has made the file direct just now. */
+static ssize_t transfer_as_asked(const PtOpenFile *file, Transfer call, const PtIo *io,
+                                 int flags)
+{
+    PtHandle *handle = file->handle;
+    ssize_t r = -EINVAL;
+    for (int i = 0; i < TRANSFER_TRIES; i++) {
+        uint32_t wanted = pt_status_wanted(file->fs, handle, io);
+        pt_status_set(handle, wanted);
+        r = transfer(call, handle->fd, io, flags);
+        if (r != -EINVAL || !pt_status_lost(handle, wanted)) {
+            break;
+        }
+    }
+    return r;
+}
+
 ssize_t pt_read(PtFs *fs, const PtIo *io)
 {
     g_auto(PtOpenFile) file = {0};
     int r = pt_open_file_get(fs, io->nodeid, io->handle, PT_HANDLE_FILE, &file);
-    return r < 0 ? r : transfer(preadv2, file.handle->fd, io, 0);
+    return r < 0 ? r : transfer_as_asked(&file, preadv2, io, 0);
 }
 
 int pt_file_changes(const PtFs *fs, const PtOpenFile *file)
@@ -133,7 +154,7 @@ ssize_t pt_write(PtFs *fs, const PtIo *io)
     /* With write-back the guest alone knows where the file ends. */
     bool append = (io->open_flags & O_APPEND) && !(io->flags & PT_IO_CACHED) &&
                   !fs->agreed.writeback;
-    return transfer(pwritev2, file.handle->fd, io, append ? RWF_APPEND : 0);
+    return transfer_as_asked(&file, pwritev2, io, append ? RWF_APPEND : 0);
 }
 
 /* ---- the rest --------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include "passthrough/cred.h"
 #include "passthrough/dir-stream.h"
 #include "passthrough/internal.h"
+#include "passthrough/open-flags.h"
 
 /*
  * The table of handles. A read or write needs nothing but its handle: one atomic
@@ -83,7 +84,9 @@ int pt_handle_new(PtFs *fs, const PtHandleMake *make, uint64_t *ret_id)
     handle->stream = NULL;
     handle->fd = pt_fd_steal(make->fd);
     handle->kind = (uint8_t)make->kind;
-    handle->writable = make->writable;
+    handle->writable = pt_opened_for_writing(make->flags);
+    atomic_store_explicit(&handle->status, make->flags & (O_DIRECT | O_NOATIME),
+                          memory_order_relaxed);
     atomic_store_explicit(&handle->open, true, memory_order_relaxed);
     atomic_store_explicit(&handle->walking, false, memory_order_relaxed);
     *ret_id = pt_slot_id(&handle->slot);

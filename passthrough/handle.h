@@ -28,13 +28,14 @@ typedef struct PtDirStream PtDirStream;
 /** typedef PtHandle - an open file or directory. */
 typedef struct PtHandle {
     PtSlot slot;
-    uint64_t nodeid;      /* fixed; of the inode, to which a reference is held */
-    PtDirStream *stream;  /* whose walk set @walking has it; NULL until first used */
-    int fd;               /* fixed */
-    uint8_t kind;         /* fixed: PtHandleKind, not _ANY */
-    bool writable;        /* fixed */
-    _Atomic bool open;    /* until released; while set it holds one reference */
-    _Atomic bool walking; /* a walk has the stream */
+    uint64_t nodeid;         /* fixed; of the inode, to which a reference is held */
+    PtDirStream *stream;     /* whose walk set @walking has it; NULL until first used */
+    int fd;                  /* fixed */
+    uint8_t kind;            /* fixed: PtHandleKind, not _ANY */
+    bool writable;           /* fixed */
+    _Atomic uint32_t status; /* see file-status.c */
+    _Atomic bool open;       /* until released; while set it holds one reference */
+    _Atomic bool walking;    /* a walk has the stream */
 } PtHandle;
 
 /** typedef PtOpenFile - a reference to a handle, owned by a scope. */
@@ -58,7 +59,7 @@ typedef struct PtHandleMake {
     PtInode *inode; /* of which the caller has a reference */
     PtFd *fd;       /* taken on success */
     PtHandleKind kind;
-    bool writable;
+    uint32_t flags; /* O_*, with which it was opened */
 } PtHandleMake;
 
 /** pt_handle_new() - Return: 0 with the id at @ret_id, or -ENOMEM. */

@@ -160,8 +160,7 @@ static int give(PtFs *fs, Creating *creating, PtEntry *ret_entry, PtOpened *ret_
         return r;
     }
     ret_opened->flags = pt_opened_file(fs, inode, creating->flags);
-    PtHandleMake make = {inode, &creating->file, PT_HANDLE_FILE,
-                         pt_opened_for_writing(creating->flags)};
+    PtHandleMake make = {inode, &creating->file, PT_HANDLE_FILE, creating->flags};
     r = pt_handle_new(fs, &make, &ret_opened->handle);
     if (r < 0) {
         pt_inode_put(fs, inode);

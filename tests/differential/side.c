@@ -54,7 +54,7 @@ static int enter(Side *side, const char *directory)
     struct stat st;
     side->proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
     side->root_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    side->buffer = malloc(SIDE_BUFFER);
+    side->buffer = aligned_alloc(4096, SIDE_BUFFER);
     if (side->proc_fd < 0 || side->root_fd < 0 || side->buffer == NULL ||
         fstat(side->root_fd, &st) < 0 || fchdir(side->root_fd) < 0 || chroot(".") < 0) {
         return -errno;

@@ -64,7 +64,7 @@ struct Side {
     bool mapped;          /* a file was mapped */
     Slot slots[SIDE_SLOTS];
     int64_t cookies[SIDE_REGISTERS];
-    uint8_t *buffer; /* SIDE_BUFFER bytes */
+    uint8_t *buffer; /* SIDE_BUFFER bytes, at the start of a page */
     Out out;
 };
 

@@ -5,6 +5,7 @@ flags of open(2) reach the host; with the legacy keys that say the same.
 
 import ctypes
 import errno
+import fcntl
 import itertools
 import mmap
 import os
@@ -401,6 +402,27 @@ def test_noatime(bridged, share, preserve):
         os.close(fd)
         kept = os.lstat(os.path.join(share, name)).st_atime_ns == LONG_AGO
         assert kept == preserve, name
+
+
+@pytest.mark.parametrize('cache', ['never', 'auto'])
+def test_flags_of_an_open_file(bridged, scratch, cache):
+    """fcntl(2) F_SETFL sends nothing; what is transferred next has the new flags."""
+    theirs = os.path.join(scratch, 'native')
+    os.mkdir(theirs)
+    ours = bridged(f'--cache={cache}', '--allow-direct-io')
+    block = memoryview(mmap.mmap(-1, 4096))
+
+    def answers(folder, flags):
+        fd = os.open(os.path.join(folder, f'file{flags}'), CREATE_FLAGS | flags)
+        for change in (0, os.O_DIRECT, 0):
+            fcntl.fcntl(fd, fcntl.F_SETFL, change)
+            for size in (1, 4096):
+                yield twin.outcome(os.pwritev, fd, [block[:size]], 0)
+                yield twin.outcome(os.preadv, fd, [block[:size]], 0)
+        os.close(fd)
+
+    for flags in (0, os.O_DIRECT):
+        assert list(answers(ours, flags)) == list(answers(theirs, flags))
 
 
 # ---- caches ---------------------------------------------------------------------------
