@@ -3,12 +3,6 @@
 
 import os
 import struct
-import sys
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
-    os.path.abspath(__file__))), 'support'))
-
-import fuse_client as fuse  # noqa: E402
 
 EXT_GROUPS = 32
 
@@ -30,15 +24,6 @@ def natively(function, uid=0, gid=0, groups=(), umask=0):
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def errno_of(function):
-    """What a request is answered with, 0 for success."""
-    try:
-        function()
-    except fuse.FuseError as error:
-        return error.errno
-    return 0
 
 
 def group_extension(groups):

@@ -20,6 +20,7 @@ sys.path[:0] = [HERE, TESTS, os.path.join(TESTS, 'bridge'),
                 os.path.join(TESTS, 'support')]
 
 import bridge as bridges  # noqa: E402
+import crowd  # noqa: E402
 import fuse_client as fuse  # noqa: E402
 import hostile_rows  # noqa: E402
 import launch  # noqa: E402
@@ -258,6 +259,22 @@ def serve(start, share, scratch, extra_args, connect):
         return connect(daemon, **more)
 
     return make
+
+
+@pytest.fixture
+def serve_crowd(start, share, scratch, extra_args):
+    """serve_crowd('--option', ...): a guest that keeps no lookup longer than it says."""
+    guests = []
+
+    def make(*options):
+        daemon = start(launch.plain, share, scratch, [*options, *extra_args])
+        daemon.wait_ready()
+        guests.append(crowd.Guest(daemon))
+        return guests[-1]
+
+    yield make
+    for guest in guests:
+        guest.close()
 
 
 @pytest.fixture

@@ -21,29 +21,14 @@ def effective(daemon):
     return int(daemon.proc_field('CapEff'), 16)
 
 
-@pytest.fixture
-def serve(start, share, scratch, extra_args):
-    guests = []
-
-    def make(*options):
-        daemon = start(launch.plain, share, scratch, [*options, *extra_args])
-        daemon.wait_ready()
-        guests.append(crowd.Guest(daemon))
-        return guests[-1]
-
-    yield make
-    for guest in guests:
-        guest.close()
-
-
 @pytest.mark.parametrize('mode', ['never', 'prefer', 'fallback', 'mandatory'])
-def test_what_is_kept(serve, share, mode):
+def test_what_is_kept(serve_crowd, share, mode):
     """The capability is there in the modes that need it; a file that is known is not
     open.
     """
     with open(os.path.join(share, 'file'), 'wb') as file:
         file.truncate(5)
-    guest = serve(f'--inode-file-handles={mode}')
+    guest = serve_crowd(f'--inode-file-handles={mode}')
     by_handle = mode != 'never'
     assert bool(effective(guest.daemon) & DAC_READ_SEARCH) == by_handle
     before = len(guest.daemon.descriptors())
@@ -58,9 +43,9 @@ def test_what_is_kept(serve, share, mode):
     assert len(deprecated) == (mode == 'fallback')
 
 
-def test_every_request_by_handle(serve, share):
+def test_every_request_by_handle(serve_crowd, share):
     """In the sandbox, with the filter on."""
-    guest = serve('--inode-file-handles=mandatory', '--xattr')
+    guest = serve_crowd('--inode-file-handles=mandatory', '--xattr')
     client = guest.client
     folder = client.mkdir(ROOT, b'folder').nodeid
     entry, handle = client.create(folder, b'file')
@@ -94,11 +79,11 @@ def test_mandatory_without_the_capability(start, share, scratch, extra_args):
     assert 'CAP_DAC_READ_SEARCH' in lines[0]
 
 
-def test_prefer_without_the_capability(serve, share):
+def test_prefer_without_the_capability(serve_crowd, share):
     """One warning, and inodes by descriptor."""
     with open(os.path.join(share, 'file'), 'wb') as file:
         file.truncate(5)
-    guest = serve('--inode-file-handles=prefer', '--modcaps=-dac_read_search')
+    guest = serve_crowd('--inode-file-handles=prefer', '--modcaps=-dac_read_search')
     before = len(guest.daemon.descriptors())
     guest.client.lookup(ROOT, b'file')
     assert len(guest.daemon.descriptors()) == before + 1

@@ -11,6 +11,7 @@ from collections import namedtuple
 
 import pytest
 
+from files import read, write
 import launch
 from guest import vm
 from launch import eventually
@@ -43,16 +44,6 @@ def scene(request, class_start, class_scratch, extra_args):
         daemon.wait_ready()
     with vm.Guest(daemon.socket_path, server=daemon) as guest:
         yield Scene(request.param, daemon, guest, share)
-
-
-def write(path, data):
-    with open(path, 'wb') as file:
-        file.write(data)
-
-
-def read(path):
-    with open(path, 'rb') as file:
-        return file.read()
 
 
 def sha256(path):

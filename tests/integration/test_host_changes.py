@@ -12,7 +12,6 @@ import time
 import pytest
 
 import crowd
-import launch
 
 SETTLE = 0.05
 GONE = (errno.ESTALE, errno.ENOENT)
@@ -36,22 +35,6 @@ def ext4(share):
     crowd.mount_ext4(share, 50_000)
     yield share
     subprocess.run(['umount', '-l', share], check=True)
-
-
-@pytest.fixture
-def serve(start, share, scratch, extra_args):
-    """serve(option...): a guest of a daemon."""
-    guests = []
-
-    def make(*options):
-        daemon = start(launch.plain, share, scratch, [*options, *extra_args])
-        daemon.wait_ready()
-        guests.append(crowd.Guest(daemon))
-        return guests[-1]
-
-    yield make
-    for guest in guests:
-        guest.close()
 
 
 class Known:
@@ -95,13 +78,13 @@ BY_HANDLE = '--inode-file-handles=mandatory'
 
 @pytest.fixture(params=[(how, ()) for how in HOW] + [(how, (BY_HANDLE,)) for how in HOW],
                 ids=lambda param: '-'.join((param[0], *param[1])))
-def known(request, share, serve):
+def known(request, share, serve_crowd):
     """A file of 5 bytes that the guest knows, beside one of 7 that it does not."""
     make(share, 'file', 5)
     make(share, 'other', 7)
     time.sleep(SETTLE)
     how, options = request.param
-    guest = serve(*options)
+    guest = serve_crowd(*options)
     found = Known(guest, os.path.join(share, 'file'), how)
     # A descriptor outlives the name; a file handle does not outlive the file.
     found.ends = how == 'listed' or how != 'opened' and options
@@ -184,14 +167,14 @@ def test_truncated(known):
     assert size_at(known.client, b'file') == 3
 
 
-def test_folder_moved_away(share, serve):
+def test_folder_moved_away(share, serve_crowd):
     """All that is in it goes along, and what stands there then is not taken for it."""
     os.mkdir(os.path.join(share, 'folder'))
     os.mkdir(os.path.join(share, 'folder2'))
     make(share, 'folder/file', 5)
     make(share, 'folder2/file', 7)
     time.sleep(SETTLE)
-    guest = serve()
+    guest = serve_crowd()
     folder = guest.client.lookup(ROOT, b'folder').nodeid
     known = Known(guest, os.path.join(share, 'folder/file'), 'listed', folder)
     os.rename(os.path.join(share, 'folder'), os.path.join(share, 'moved'))
@@ -219,13 +202,13 @@ def shows_mount(daemon, words):
 @pytest.mark.parametrize('how', HOW)
 @pytest.mark.parametrize('options', [(), (BY_HANDLE,)])
 @pytest.mark.parametrize('name', ['volume', 'a volume\twith \\040'])
-def test_mount_vanishes(volume, serve, how, name, options):
+def test_mount_vanishes(volume, serve_crowd, how, name, options):
     """A volume that the host unmounts while the guest knows its files: nothing is found
     there any more, and nothing of it is held once the guest has given it back.
     """
     path = mount_volume(volume, name, 5)
     time.sleep(SETTLE)
-    guest = serve(*options)
+    guest = serve_crowd(*options)
     client = guest.client
     root = client.lookup(ROOT, os.fsencode(name)).nodeid
     known = Known(guest, os.path.join(path, 'file'), how, root)
@@ -246,11 +229,11 @@ def test_mount_vanishes(volume, serve, how, name, options):
 
 @pytest.mark.parametrize('how', HOW)
 @pytest.mark.parametrize('options', [(), (BY_HANDLE,)])
-def test_remounted(volume, serve, how, options):
+def test_remounted(volume, serve_crowd, how, options):
     """Another volume at the same place, with the same numbers."""
     path = mount_volume(volume, 'volume', 5)
     time.sleep(SETTLE)
-    guest = serve(*options)
+    guest = serve_crowd(*options)
     root = guest.client.lookup(ROOT, b'volume').nodeid
     known = Known(guest, os.path.join(path, 'file'), how, root)
     subprocess.run(['umount', '-l', path], check=True)
@@ -313,10 +296,10 @@ class Race:
         os.close(self.folder)
 
 
-def race(serve, share, n, rounds):
+def race(serve_crowd, share, n, rounds):
     crowd.make_files(share, n)
     time.sleep(SETTLE)
-    guest = serve('--rlimit-nofile=1000')
+    guest = serve_crowd('--rlimit-nofile=1000')
     with contextlib.closing(Race(guest, share, n)) as the_race:
         for generation in range(1, rounds + 1):
             the_race.round(generation)
@@ -326,12 +309,12 @@ def race(serve, share, n, rounds):
         assert sum(the_race.seen.values()) > n * rounds * 0.95
 
 
-def test_replaced_between_listing_and_opening(ext4, serve):
-    race(serve, ext4, 5_000, 4)
+def test_replaced_between_listing_and_opening(ext4, serve_crowd):
+    race(serve_crowd, ext4, 5_000, 4)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.unwatched('its tables keep the size that a crowd needs')
-def test_a_million_replaced_between_listing_and_opening(ext4, serve):
-    race(serve, ext4, 20_000, 50)
+def test_a_million_replaced_between_listing_and_opening(ext4, serve_crowd):
+    race(serve_crowd, ext4, 20_000, 50)

@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
 
 import fuse_client as fuse  # noqa: E402
 import launch  # noqa: E402
-from callers import errno_of, make_as, natively  # noqa: E402
+from callers import make_as, natively  # noqa: E402
 from strace import Strace  # noqa: E402
 
 
@@ -175,8 +175,8 @@ def test_nobody(serve, share):
             opcode, body = request_of(kind, b'new', 0o644)
             assert client.send(opcode, fuse.ROOT, body).errno == errno.EINVAL
         for valid in (2, 4, 6):
-            assert errno_of(lambda: client.setattr(node, valid, uid=nobody, gid=nobody)
-                            ) == errno.EINVAL
+            assert fuse.errno_of(client.setattr, node, valid, uid=nobody,
+                                 gid=nobody) == errno.EINVAL
         assert client.write(node, handle, b'content', write_flags=4) == 7
         assert client.read(node, handle, 10) == b'content'
         client.setattr(node, 1, mode=0o600)
@@ -228,7 +228,7 @@ def test_system_calls(serve, scratch, share, caller, told, expected):
 def lose(guest, name):
     """A request after which its thread is somebody else for good."""
     with guest.client.identity(1000):
-        return errno_of(lambda: guest.client.mkdir(fuse.ROOT, name))
+        return fuse.errno_of(guest.client.mkdir, fuse.ROOT, name)
 
 
 @pytest.mark.unwatched('it loses its threads on purpose')

@@ -16,6 +16,7 @@ import time
 
 import pytest
 
+from files import read, write
 import fuse_client as fuse
 import twin
 
@@ -28,26 +29,6 @@ AUTO_INVAL, SYMLINKS, ALLOW_MMAP = 1 << 12, 1 << 23, 1 << 36
 DIRECT_IO, KEEP_CACHE, CACHE_DIR = 1, 2, 8
 NOFLUSH, PARALLEL = 1 << 5, 1 << 6
 libc = ctypes.CDLL(None, use_errno=True)
-
-
-def write(path, data, mode=0o644):
-    with open(path, 'wb') as file:
-        file.write(data)
-    os.chmod(path, mode)
-
-
-def read(path):
-    with open(path, 'rb') as file:
-        return file.read()
-
-
-def code_of(function, *args, **more):
-    """The errno that a request is answered with, 0 for success."""
-    try:
-        function(*args, **more)
-    except fuse.FuseError as error:
-        return error.errno
-    return 0
 
 
 def mount(*words):
@@ -156,8 +137,8 @@ def test_readonly(serve, share, sandbox):
     node = client.lookup(fuse.ROOT, b'file').nodeid
     handle = client.open(node)[0]
     for what, function in modifying(client, node, handle).items():
-        assert code_of(function) == errno.EROFS, what
-    assert code_of(client.create, fuse.ROOT, b'file',
+        assert fuse.errno_of(function) == errno.EROFS, what
+    assert fuse.errno_of(client.create, fuse.ROOT, b'file',
                    flags=os.O_CREAT | os.O_EXCL) == errno.EEXIST
     read_all(client, node, handle)
     client.release(node, handle)
@@ -321,7 +302,8 @@ def test_writeback_as_bytes(serve, share, made):
         mode = os.O_WRONLY | os.O_APPEND
         handle = (client.create(fuse.ROOT, b'file', flags=mode | os.O_CREAT)[1] if made
                   else client.open(node, mode)[0])
-        assert code_of(client.read, node, handle, 10) == (0 if agreed else errno.EBADF)
+        assert fuse.errno_of(client.read, node, handle,
+                             10) == (0 if agreed else errno.EBADF)
         assert client.write(node, handle, b'C', flags=os.O_APPEND) == 1
         assert read(os.path.join(share, 'file')) == (b'Content' if agreed
                                                      else b'contentC')

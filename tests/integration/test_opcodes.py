@@ -17,6 +17,7 @@ import time
 
 import pytest
 
+from files import write
 import fuse_client as fuse
 import twin
 from strace import Strace
@@ -34,21 +35,6 @@ def call(function, *args):
     if result < 0:
         raise OSError(ctypes.get_errno(), function.__name__)
     return result
-
-
-def write(path, data, mode=0o644):
-    with open(path, 'wb') as file:
-        file.write(data)
-    os.chmod(path, mode)
-
-
-def code_of(function, *args, **more):
-    """The errno that a request is answered with, 0 for success."""
-    try:
-        function(*args, **more)
-    except fuse.FuseError as error:
-        return error.errno
-    return 0
 
 
 @pytest.fixture
@@ -98,7 +84,7 @@ def test_not_exported(serve, share):
     node = guest.client.lookup(fuse.ROOT, b'folder').nodeid
     for parent in (fuse.ROOT, node):
         for name in (b'.', b'..'):
-            assert code_of(guest.client.lookup, parent, name) == errno.EINVAL
+            assert fuse.errno_of(guest.client.lookup, parent, name) == errno.EINVAL
 
 
 def poll_and_wait(folder):
@@ -192,7 +178,7 @@ def test_tmpfile_as_bytes(serve, share):
         assert client.getattr(entry.nodeid).size == 7
         client.release(entry.nodeid, handle)
         client.forget(entry.nodeid)
-        assert code_of(client.getattr, entry.nodeid) == errno.ESTALE
+        assert fuse.errno_of(client.getattr, entry.nodeid) == errno.ESTALE
     assert os.listdir(share) == []
 
 
@@ -331,8 +317,8 @@ def test_seek_as_bytes(serve, share):
     for offset, whence, expected in (
             (10, os.SEEK_DATA, errno.ENXIO), (2**63, os.SEEK_DATA, errno.ENXIO),
             (2**64 - 1, os.SEEK_SET, errno.EINVAL), (0, 99, errno.EINVAL)):
-        assert code_of(client.lseek, node, handle, offset, whence) == expected
-    assert code_of(client.lseek, node, handle + 1, 0, os.SEEK_SET) == errno.EBADF
+        assert fuse.errno_of(client.lseek, node, handle, offset, whence) == expected
+    assert fuse.errno_of(client.lseek, node, handle + 1, 0, os.SEEK_SET) == errno.EBADF
     client.release(node, handle)
 
 
@@ -382,9 +368,9 @@ def test_copy_counts(serve, share, wide):
         done += n
         assert os.path.getsize(os.path.join(share, 'target')) == done
     for more in ({'flags': 1}, {'flags': 1 << 32}):
-        assert code_of(client.copy_file_range, source, a, 0, (target, b, 0), 1, wide=wide,
-                       **more) == errno.EINVAL
-    assert code_of(client.copy_file_range, source, a, 0, (target, a, 0), 1,
+        assert fuse.errno_of(client.copy_file_range, source, a, 0, (target, b, 0), 1,
+                             wide=wide, **more) == errno.EINVAL
+    assert fuse.errno_of(client.copy_file_range, source, a, 0, (target, a, 0), 1,
                    wide=wide) == errno.EBADF
     client.release(source, a)
     client.release(target, b)
@@ -459,16 +445,18 @@ def test_ioctl_as_bytes(serve, share):
     assert len(client.ioctl(node, handle, GETFLAGS, out_size=8)) == 4
     assert len(client.ioctl(fuse.ROOT, folder, FSGETXATTR, out_size=28, flags=16)) == 28
     for flags in (IMMUTABLE, APPEND):
-        assert code_of(client.ioctl, node, handle, SETFLAGS,
+        assert fuse.errno_of(client.ioctl, node, handle, SETFLAGS,
                        struct.pack('=I4x', flags)) == errno.EPERM
     # FIGETBSZ, FS_IOC_GETVERSION, FIFREEZE, FITRIM, FS_IOC_ENABLE_VERITY, BLKROSET
     for number in (2, 0x80087601, 0xC0045877, 0xC0185879, 0x40806685, 0x125D):
-        assert code_of(client.ioctl, node, handle, number, bytes(8), 8) == errno.ENOTTY
+        assert fuse.errno_of(client.ioctl, node, handle, number, bytes(8),
+                             8) == errno.ENOTTY
     for flags in (2, 4, 64, 1 << 31):
-        assert code_of(client.ioctl, node, handle, GETFLAGS, out_size=8,
+        assert fuse.errno_of(client.ioctl, node, handle, GETFLAGS, out_size=8,
                        flags=flags) == errno.EINVAL
-    assert code_of(client.ioctl, node, folder, GETFLAGS, out_size=8) == errno.EBADF
-    assert code_of(client.ioctl, fuse.ROOT, folder, GETFLAGS, out_size=8) == errno.EBADF
+    assert fuse.errno_of(client.ioctl, node, folder, GETFLAGS, out_size=8) == errno.EBADF
+    assert fuse.errno_of(client.ioctl, fuse.ROOT, folder, GETFLAGS,
+                         out_size=8) == errno.EBADF
     client.release(node, handle)
     client.releasedir(fuse.ROOT, folder)
 
@@ -561,7 +549,8 @@ def test_nodes_without_privilege(serve, share):
     client.mknod(fuse.ROOT, b'whiteout', stat.S_IFCHR)
     found = os.lstat(os.path.join(share, 'whiteout'))
     assert stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
-    assert code_of(client.mknod, fuse.ROOT, b'null', stat.S_IFCHR, 0x103) == errno.EPERM
+    assert fuse.errno_of(client.mknod, fuse.ROOT, b'null', stat.S_IFCHR,
+                         0x103) == errno.EPERM
 
 
 def test_create_under_a_race(serve, share):

@@ -25,15 +25,6 @@ O_PATH = 0o10000000
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def errno_of(call, *args, **more):
-    """What a request is answered with, 0 for success."""
-    try:
-        call(*args, **more)
-    except fuse.FuseError as error:
-        return error.errno
-    return 0
-
-
 def open_flags(daemon, path):
     """The flags of the daemon's open files of this path, as the kernel has them."""
     wanted, found = os.stat(path), []
@@ -111,7 +102,7 @@ def test_what_is_written_only_is_read_for_the_cache(serve, share, way, writeback
     if writeback:
         assert client.read(node, handle, 4096) == b'text'
     else:
-        assert errno_of(client.read, node, handle, 4096) == errno.EBADF
+        assert fuse.errno_of(client.read, node, handle, 4096) == errno.EBADF
     client.release(node, handle)
 
 
@@ -197,9 +188,9 @@ def test_create_that_fails_keeps_nothing(serve, share, options):
         with client.identity(1000):
             for name, expected in ((b'pipe', errno.ENXIO), (b'folder', errno.EISDIR),
                                    (b'link', errno.ELOOP), (b'closed', errno.EACCES)):
-                assert errno_of(client.create, fuse.ROOT, name,
+                assert fuse.errno_of(client.create, fuse.ROOT, name,
                                 flags=os.O_RDONLY) == expected
-        assert errno_of(client.create, fuse.ROOT, b'closed',
+        assert fuse.errno_of(client.create, fuse.ROOT, b'closed',
                         flags=os.O_RDWR | os.O_EXCL) in (errno.EEXIST, errno.EROFS)
     assert descriptors(guest.daemon, before) == before
 
@@ -283,7 +274,7 @@ def test_every_mode_of_fallocate(serve, share, scratch):
             with open(twin, 'r+b') as file:
                 expected = native_fallocate(file.fileno(), mode, offset, length)
             what = (mode, offset, length)
-            assert errno_of(client.fallocate, node, handle, *what) == expected, what
+            assert fuse.errno_of(client.fallocate, node, handle, *what) == expected, what
             assert (os.stat(twin).st_size, open(twin, 'rb').read()) == (
                 os.stat(os.path.join(share, 'file')).st_size,
                 open(os.path.join(share, 'file'), 'rb').read()), what
@@ -368,7 +359,7 @@ def test_mode_of_a_symbolic_link(serve, share, scratch):
     before = os.lstat(link).st_mode
     client = serve().client
     node = client.lookup(fuse.ROOT, b'link').nodeid
-    assert errno_of(client.setattr, node, SET_MODE, mode=0o777) == errno.EOPNOTSUPP
+    assert fuse.errno_of(client.setattr, node, SET_MODE, mode=0o777) == errno.EOPNOTSUPP
     assert os.lstat(link).st_mode == before
     assert stat.S_IMODE(os.stat(target).st_mode) == 0o600
 

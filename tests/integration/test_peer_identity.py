@@ -28,15 +28,6 @@ CAPABILITY = 'security.capability'
 NET_RAW = struct.pack('=IIIII', 0x02000001, 1 << 13, 0, 0, 0)
 
 
-def errno_of(call, *args, **more):
-    """What a request is answered with, 0 for success."""
-    try:
-        call(*args, **more)
-    except fuse.FuseError as error:
-        return error.errno
-    return 0
-
-
 def owner(*path):
     seen = os.lstat(os.path.join(*path))
     return seen.st_uid, seen.st_gid
@@ -65,7 +56,7 @@ def test_gid_is_given_back_when_the_uid_is_refused(start, share, scratch, connec
     strace = Strace(daemon, scratch, '-e', 'trace=setresuid', '-e',
                     'inject=setresuid:error=EAGAIN:when=1')
     with client.identity(1000, 77):
-        assert errno_of(client.mkdir, fuse.ROOT, b'refused') == errno.EAGAIN
+        assert fuse.errno_of(client.mkdir, fuse.ROOT, b'refused') == errno.EAGAIN
     client.mkdir(fuse.ROOT, b'of root')
     with client.identity(1001, 0):
         client.mkdir(fuse.ROOT, b'of user')
@@ -227,13 +218,13 @@ def test_lists_hide_nothing_else(serve, share):
     node = client.lookup(fuse.ROOT, b'file').nodeid
     for name in (b'system.posix_acl_access', b'system.posix_acl_default'):
         for call in (client.getxattr, client.removexattr):
-            assert errno_of(call, node, name) == errno.EOPNOTSUPP
-        assert errno_of(client.setxattr, node, name, b'x') == errno.EOPNOTSUPP
+            assert fuse.errno_of(call, node, name) == errno.EOPNOTSUPP
+        assert fuse.errno_of(client.setxattr, node, name, b'x') == errno.EOPNOTSUPP
     assert b'system.posix_acl_access' not in client.listxattr(node)
     assert client.listxattr(node, 0) == sum(
         len(name) + 1 for name in client.listxattr(node))
     for name in PARTS:
-        assert errno_of(client.getxattr, node, name) == native_get(path, name), name
+        assert fuse.errno_of(client.getxattr, node, name) == native_get(path, name), name
 
 
 RULES = (':prefix:all:security.capability:trusted.guest.:'

@@ -17,7 +17,7 @@ sys.path[:0] = [os.path.join(TESTS, 'bridge'), os.path.join(TESTS, 'support')]
 import bridge as bridges  # noqa: E402
 import fuse_client as fuse  # noqa: E402
 import launch  # noqa: E402
-from callers import errno_of, make_as, natively  # noqa: E402
+from callers import make_as, natively  # noqa: E402
 from frontend import Frontend  # noqa: E402
 
 SHIFT = 100000
@@ -175,8 +175,8 @@ def test_forbidden(ask, share):
     assert make(1000, 1000, (1005,)) == 0
     node = client.lookup(fuse.ROOT, b'name').nodeid
     for valid, uid, gid in ((2, 999, 0), (4, 0, 999), (6, 0, 1000), (6, 1000, 0)):
-        assert errno_of(lambda: client.setattr(node, valid, uid=uid, gid=gid)
-                        ) == errno.EPERM
+        assert fuse.errno_of(client.setattr, node, valid, uid=uid,
+                             gid=gid) == errno.EPERM
     assert owner_of(os.path.join(share, 'name')) == (1000, 1000)
     os.chown(os.path.join(share, 'name'), 7, 8)
     attr = client.getattr(node)

@@ -292,15 +292,6 @@ def store(client, node, names):
         client.setxattr(node, name, b'of ' + name)
 
 
-def errno_of(function, *args):
-    """What a request is answered with, 0 for success."""
-    try:
-        function(*args)
-    except fuse.FuseError as error:
-        return error.errno
-    return 0
-
-
 def check_list(client, node, names):
     """The list, and its length asked for beforehand: they agree to the byte."""
     length = sum(len(name) + 1 for name in names)
@@ -310,7 +301,7 @@ def check_list(client, node, names):
     assert len(payload) == length
     if length > 0:
         assert client.listxattr(node, length)
-        assert errno_of(client.listxattr, node, length - 1) == errno.ERANGE
+        assert fuse.errno_of(client.listxattr, node, length - 1) == errno.ERANGE
     else:
         assert payload == b''  # and not a NUL
 
@@ -346,7 +337,7 @@ def test_rules(serve, share, rules, names, on_host, shown):
         assert client.getxattr(node, name) == b'of ' + name
         assert client.getxattr(node, name, 0) == len(b'of ' + name)
         client.removexattr(node, name)
-        assert errno_of(client.getxattr, node, name) == errno.ENODATA
+        assert fuse.errno_of(client.getxattr, node, name) == errno.ENODATA
     check_list(client, node, shown)
 
 
@@ -357,24 +348,24 @@ def test_refusing_rules(serve, share):
     node = client.lookup(fuse.ROOT, b'file').nodeid
     store(client, node, [b'trusted.a'])
     for name in (b'user.v.', b'user.v.trusted.a', b'user.v.else'):
-        assert errno_of(client.setxattr, node, name, b'x') == errno.EPERM
-        assert errno_of(client.removexattr, node, name) == errno.EPERM
-        assert errno_of(client.getxattr, node, name) == errno.ENODATA
-        assert errno_of(client.getxattr, node, name, 0) == errno.ENODATA
+        assert fuse.errno_of(client.setxattr, node, name, b'x') == errno.EPERM
+        assert fuse.errno_of(client.removexattr, node, name) == errno.EPERM
+        assert fuse.errno_of(client.getxattr, node, name) == errno.ENODATA
+        assert fuse.errno_of(client.getxattr, node, name, 0) == errno.ENODATA
     assert list_attributes(share, 'file') == ['user.v.trusted.a']
     for length in (244, 255):
         name = b'trusted.' + b'n' * (length - 8)
         fits = length + len('user.v.') <= 255
-        assert errno_of(client.setxattr, node, name, b'x') == (0 if fits else
+        assert fuse.errno_of(client.setxattr, node, name, b'x') == (0 if fits else
                                                               errno.ERANGE)
 
 
 def test_unsupporting_rules(serve, share):
     os.setxattr(share, 'user.no', b'')
     client = serve('--xattrmap=:unsupported:all:user.no:user.no::ok:all:::').client
-    assert errno_of(client.setxattr, fuse.ROOT, b'user.no', b'x') == errno.EOPNOTSUPP
-    assert errno_of(client.getxattr, fuse.ROOT, b'user.no') == errno.EOPNOTSUPP
-    assert errno_of(client.removexattr, fuse.ROOT, b'user.no') == errno.EOPNOTSUPP
+    assert fuse.errno_of(client.setxattr, fuse.ROOT, b'user.no', b'x') == errno.EOPNOTSUPP
+    assert fuse.errno_of(client.getxattr, fuse.ROOT, b'user.no') == errno.EOPNOTSUPP
+    assert fuse.errno_of(client.removexattr, fuse.ROOT, b'user.no') == errno.EOPNOTSUPP
     check_list(client, fuse.ROOT, [])
 
 
@@ -498,9 +489,9 @@ def test_read_only(serve, share):
     node = client.lookup(fuse.ROOT, b'file').nodeid
     assert client.getxattr(node, b'user.a') == b'value'
     check_list(client, node, [b'user.a'])
-    assert errno_of(client.setxattr, node, b'user.b', b'') == errno.EROFS
-    assert errno_of(client.removexattr, node, b'user.a') == errno.EROFS
-    assert errno_of(client.removexattr, node, b'user.none') == errno.EROFS
+    assert fuse.errno_of(client.setxattr, node, b'user.b', b'') == errno.EROFS
+    assert fuse.errno_of(client.removexattr, node, b'user.a') == errno.EROFS
+    assert fuse.errno_of(client.removexattr, node, b'user.none') == errno.EROFS
 
 
 def test_ordinary_user(start, scratch, extra_args, connect):
@@ -518,6 +509,6 @@ def test_ordinary_user(start, scratch, extra_args, connect):
     client.release(entry.nodeid, handle)
     client.setxattr(entry.nodeid, b'user.a', b'value')
     assert client.getxattr(entry.nodeid, b'user.a') == b'value'
-    assert errno_of(client.setxattr, entry.nodeid, b'trusted.a', b'') == errno.EPERM
-    assert errno_of(client.getxattr, entry.nodeid, b'trusted.a') == errno.ENODATA
+    assert fuse.errno_of(client.setxattr, entry.nodeid, b'trusted.a', b'') == errno.EPERM
+    assert fuse.errno_of(client.getxattr, entry.nodeid, b'trusted.a') == errno.ENODATA
     check_list(client, entry.nodeid, [b'user.a'])

@@ -46,6 +46,15 @@ class FuseError(OSError):
     """The server answered a request with an error."""
 
 
+def errno_of(function, *args, **more):
+    """The errno that a request is answered with, 0 for success."""
+    try:
+        function(*args, **more)
+    except FuseError as error:
+        return error.errno
+    return 0
+
+
 class Malformed(Exception):
     """An answer that a Linux guest would not accept, or none at all."""
 
