@@ -18,6 +18,11 @@
  * goes back into it searches it; only others seek. A walk from the start always asks the
  * host again.
  *
+ * FUSE's client asks for a page at least, and asks again for what its program had no room
+ * for, also behind the host's end. That must not make the host seek: btrfs then shows
+ * what was made since the directory was opened. So the buffer stays until the guest has
+ * heard of the end, and the end is sought behind what is in it.
+ *
  * How many buffers rest with idle directories is limited; beyond that they are given up
  * after each walk.
  */
@@ -25,6 +30,7 @@
 enum {
     BUFFER_SIZE = 64 << 10,
     BUFFERS_KEPT = 256, /* 16 MiB */
+    ENTRY_MOST = 1024,  /* more than any entry takes */
 };
 
 struct PtDirStream {
@@ -41,6 +47,7 @@ struct PtDirStream {
     bool in_place; /* fd is at the end of the buffer, and the buffer at @cookie */
     bool gave;     /* an entry, since the last seek */
     bool ended;    /* the host said so, and the next walk is to hear of it */
+    bool heard;    /* the last walk gave nothing, because it was at the end */
 };
 
 PtDirStream *pt_dir_stream_new(int fd, bool owned)
@@ -94,7 +101,7 @@ void pt_dir_stream_rest(PtFs *fs, PtDirStream *stream)
             return;
         }
     }
-    if (stream->ended) {
+    if (stream->heard) {
         drop_buffer(fs, stream);
     }
 }
@@ -104,7 +111,8 @@ static const struct dirent64 *entry_at(const PtDirStream *stream, size_t positio
     return (const struct dirent64 *)(const void *)(stream->buffer + position);
 }
 
-/* Ask the host for what follows. Return: bytes, 0 at the end, or a negative errno. */
+/* Ask the host for what follows the buffer, all of which was read. Return: bytes, 0 at
+ * the end, or a negative errno. */
 static int fill(PtDirStream *stream)
 {
     if (stream->buffer == NULL) {
@@ -113,14 +121,17 @@ static int fill(PtDirStream *stream)
             return -ENOMEM;
         }
     }
-    stream->start = stream->cookie;
-    stream->position = 0;
-    stream->end = 0;
-    long n = syscall(SYS_getdents64, stream->fd, stream->buffer, BUFFER_SIZE);
+    if (stream->end == 0 || BUFFER_SIZE - stream->end < ENTRY_MOST) {
+        stream->start = stream->cookie;
+        stream->position = 0;
+        stream->end = 0;
+    }
+    long n = syscall(SYS_getdents64, stream->fd, stream->buffer + stream->end,
+                     BUFFER_SIZE - stream->end);
     if (n < 0) {
         return -errno;
     }
-    stream->end = (size_t)n;
+    stream->end += (size_t)n;
     return (int)n;
 }
 
@@ -172,11 +183,13 @@ static int read_up_to(PtDirStream *stream, uint64_t cookie)
 int pt_dir_stream_seek(PtDirStream *stream, uint64_t cookie)
 {
     stream->gave = false;
+    stream->heard = false;
     bool unread = stream->end == 0 && stream->cookie == 0 && !stream->ended;
     if (stream->in_place && stream->cookie == cookie && (cookie != 0 || unread)) {
         return 0;
     }
     if (cookie != 0 && stream->in_place && stream->end > 0 && skip_to(stream, cookie)) {
+        stream->ended = false;
         return 0;
     }
     return cookie <= INT64_MAX ? rewind_to(stream, (off_t)cookie)
@@ -186,14 +199,11 @@ int pt_dir_stream_seek(PtDirStream *stream, uint64_t cookie)
 int pt_dir_stream_next(PtDirStream *stream, PtDirent *ret_dirent)
 {
     if (stream->position == stream->end) {
-        if (stream->ended) {
-            stream->ended = false;
-            return 0;
-        }
-        int n = fill(stream);
+        int n = stream->ended ? 0 : fill(stream);
         if (n <= 0) {
             /* Who was given nothing has heard of it by that. */
             stream->ended = n == 0 && stream->gave;
+            stream->heard = n == 0 && !stream->gave;
             return n;
         }
     }

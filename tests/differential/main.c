@@ -187,7 +187,7 @@ int main(int argc, char **argv)
     }
     Trial trial = {.mode = &mode,
                    .directories = {options.mount, options.native},
-                   .first = (unsigned)getpid() * 100000u};
+                   .first = mode.overlay ? 0 : (unsigned)getpid() * 100000u};
     return options.replay != NULL ? run_replay(&trial, &options)
                                   : run_cases(&trial, &options);
 }

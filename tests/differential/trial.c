@@ -148,7 +148,11 @@ static bool run_start(Run *run)
                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     for (int i = 0; i < 2; i++) {
         run->paths[i] = g_strdup_printf("%s/case-%u", run->trial->directories[i], number);
-        if (mkdir(run->paths[i], 0777) < 0 || chmod(run->paths[i], 0777) < 0) {
+        int r = mkdir(run->paths[i], 0777);
+        if (r < 0 && errno == EEXIST && run->trial->mode->overlay) {
+            r = 0; /* the lower layer holds it, with files */
+        }
+        if (r < 0 || chmod(run->paths[i], 0777) < 0) {
             (void)fprintf(stderr, "%s: %s\n", run->paths[i], strerrorname_np(errno));
             return false;
         }

@@ -221,7 +221,6 @@ static void test_rewind_after_nothing(void)
     scratch_close(&s);
 }
 
-/* What stays is listed once, whatever comes and goes meanwhile. */
 /* Each reading at the end asks the host, which notes the access. */
 static void test_end_again(void)
 {
@@ -246,6 +245,38 @@ static void test_end_again(void)
     scratch_close(&s);
 }
 
+/* The program behind the guest had less room than was asked for, so the guest goes back,
+ * until it hears of the end: the host is not asked a second time for what it gave. */
+static void test_back_from_the_end(void)
+{
+    enum { ALL = 12, BACK = 6 };
+    Scratch s = scratch_open();
+    fill_dir(&s, ALL - 2);
+    uint64_t handle = open_dir(&s, PT_ROOT_ID);
+    Names names = names_new();
+    uint64_t cookie = 0;
+    g_assert_cmpint(read_some(&s, PT_ROOT_ID, handle, &cookie, 100, &names), ==, ALL);
+    for (int i = 0; i < ALL; i++) {
+        (void)unlinkat(s.dir, g_ptr_array_index(names.order, i), 0); /* not . and .. */
+    }
+    for (int from = 1; from < ALL; from += BACK) {
+        Names again = names_new();
+        cookie = g_array_index(names.cookies, uint64_t, from);
+        g_assert_cmpint(read_some(&s, PT_ROOT_ID, handle, &cookie, 100, &again), ==,
+                        ALL - from);
+        g_assert_cmpstr(g_ptr_array_index(again.order, 0), ==,
+                        g_ptr_array_index(names.order, from));
+        names_free(&again);
+    }
+    g_assert_cmpint(read_some(&s, PT_ROOT_ID, handle, &cookie, 100, NULL), ==, 0);
+    /* Now it is a program that goes back. */
+    cookie = g_array_index(names.cookies, uint64_t, 1);
+    g_assert_cmpint(read_some(&s, PT_ROOT_ID, handle, &cookie, 100, NULL), <=, 2);
+    names_free(&names);
+    scratch_close(&s);
+}
+
+/* What stays is listed once, whatever comes and goes meanwhile. */
 static void test_changes_while_walking(void)
 {
     Scratch s = scratch_open();
@@ -455,6 +486,7 @@ int main(int argc, char **argv)
     g_test_add_func("/dir/rewind-sees-changes", test_rewind_sees_changes);
     g_test_add_func("/dir/rewind-after-nothing", test_rewind_after_nothing);
     g_test_add_func("/dir/end-again", test_end_again);
+    g_test_add_func("/dir/back-from-the-end", test_back_from_the_end);
     g_test_add_func("/dir/changes-while-walking", test_changes_while_walking);
     g_test_add_func("/dir/lookup", test_lookup);
     g_test_add_func("/dir/lookup-of-vanished", test_lookup_of_vanished);
