@@ -170,7 +170,7 @@ static int set_size(const PtFs *fs, const Target *target, const PtSetattr *set)
     bool opened = target->file.handle != NULL && target->file.handle->writable;
     r = opened ? ftruncate(target->fd, (off_t)set->size)
                : truncate(pt_fd_name(target->fd).text, (off_t)set->size);
-    return r < 0 ? pt_error() : 0;
+    return r < 0 ? pt_denied(fs, pt_error(), target->fd, W_OK) : 0;
 }
 
 /* Linux asks for no more than this when it has nothing else to change: a chown(2) that

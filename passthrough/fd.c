@@ -11,6 +11,7 @@
 #include "passthrough/inode-evict.h"
 #include "passthrough/inode.h"
 #include "passthrough/internal.h"
+#include "passthrough/mount.h"
 
 /*
  * Descriptors and their budget. Nothing here calls open(2) or openat(2): once the process
@@ -146,10 +147,28 @@ PtFdName pt_fd_name(int fd)
     return name;
 }
 
+int pt_denied(const PtFs *fs, int r, int fd, int mode)
+{
+    /* A server may refuse what the bits of the mode allow. */
+    if (r != -EACCES || !fs->config.landlock || pt_mount_is_remote(fd)) {
+        return r;
+    }
+    long allowed = syscall(SYS_faccessat2, fd, "", mode, AT_EMPTY_PATH | AT_EACCESS);
+    return allowed == 0 ? -ESTALE : r;
+}
+
+static int access_mode(uint32_t flags)
+{
+    bool reads = (flags & O_ACCMODE) != O_WRONLY;
+    bool writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+    return (reads ? R_OK : 0) | (writes ? W_OK : 0);
+}
+
 int pt_reopen(const PtFs *fs, int fd, uint32_t flags)
 {
     struct open_how how = {.flags = flags | O_CLOEXEC};
-    return open_how(fs->procfd, pt_fd_name(fd).text, &how);
+    int again = open_how(fs->procfd, pt_fd_name(fd).text, &how);
+    return pt_denied(fs, again, fd, access_mode(flags));
 }
 
 int pt_reopen_dir(const PtFs *fs, int fd, uint32_t flags)

@@ -63,6 +63,18 @@ int pt_reopen(const PtFs *fs, int fd, uint32_t flags);
 /** pt_reopen_dir() - pt_reopen() for a directory; cheaper. */
 int pt_reopen_dir(const PtFs *fs, int fd, uint32_t flags);
 
+/**
+ * pt_denied() - what the answer is of an opening, or of a change of a directory.
+ * @r: what the host said: a descriptor, 0 or a negative errno.
+ * @fd: the file, or the directory.
+ * @mode: R_OK, W_OK, X_OK: what it took.
+ *
+ * Context: the identity of the call. Return: @r, or -ESTALE where Landlock has refused
+ * what the host's permissions allow: the host has unmounted the file since, or moved it
+ * out of the share. Then the guest's kernel looks for it again by its name.
+ */
+int pt_denied(const PtFs *fs, int r, int fd, int mode);
+
 /** pt_stat() - statx(2) of @name in @dir_fd, which is not followed, or of @dir_fd itself
  * with "". Return: 0 or a negative errno. */
 int pt_stat(const PtFs *fs, int dir_fd, const char *name, struct statx *ret_stx);

@@ -62,6 +62,13 @@ static struct Type type_of(uint32_t magic)
     return (struct Type){magic, PT_MOUNT_REMOTE, false};
 }
 
+bool pt_mount_is_remote(int fd)
+{
+    struct statfs about;
+    return fstatfs(fd, &about) < 0 ||
+           type_of((uint32_t)about.f_type).class == PT_MOUNT_REMOTE;
+}
+
 int pt_mounts_init(PtMounts *mounts, PtFs *fs)
 {
     *mounts = (PtMounts){.fs = fs};

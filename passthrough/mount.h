@@ -64,6 +64,9 @@ void pt_mounts_clear(PtMounts *mounts);
  */
 int pt_mount_get(PtMounts *mounts, uint64_t mount_id, uint64_t dev, int fd,
                  PtMount **ret_mount);
+/** pt_mount_is_remote() - Return: whether a server, or who knows, has the last word on
+ * this file. */
+bool pt_mount_is_remote(int fd);
 /** pt_mount_ref() - one more reference for a holder of one. */
 void pt_mount_ref(PtMount *mount);
 void pt_mount_put(PtMounts *mounts, PtMount *mount);

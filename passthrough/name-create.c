@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "passthrough/cred.h"
 #include "passthrough/entry.h"
@@ -49,7 +50,8 @@ static int open_new(PtFs *fs, Creating *creating)
     creating->file.fd =
         pt_open_beneath(dir_fd, creating->place.name, creating->flags | O_CREAT | O_EXCL,
                         creating->make->mode & 07777);
-    return creating->file.fd < 0 ? creating->file.fd : 0;
+    return creating->file.fd < 0 ? pt_denied(fs, creating->file.fd, dir_fd, W_OK | X_OK)
+                                 : 0;
 }
 
 static int open_existing(PtFs *fs, Creating *creating, PtCred *cred)
@@ -207,7 +209,9 @@ static int open_nameless(PtFs *fs, Creating *creating)
     creating->file.fd = pt_open_beneath(
         creating->place.dir_fd, ".",
         creating->flags | O_TMPFILE | (make->open_flags & O_EXCL), make->mode & 07777);
-    return creating->file.fd < 0 ? creating->file.fd : 0;
+    return creating->file.fd < 0
+               ? pt_denied(fs, creating->file.fd, creating->place.dir_fd, W_OK | X_OK)
+               : 0;
 }
 
 int pt_tmpfile(PtFs *fs, const PtMake *make, PtEntry *ret_entry, PtOpened *ret_opened)

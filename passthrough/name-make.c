@@ -51,7 +51,8 @@ static int call_as_caller(PtFs *fs, int dir_fd, const PtMake *make, MakeCall cal
     if (r < 0) {
         return r;
     }
-    return call(dir_fd, make) < 0 ? pt_error() : 0;
+    r = call(dir_fd, make) < 0 ? pt_error() : 0;
+    return pt_denied(fs, r, dir_fd, W_OK | X_OK);
 }
 
 static int make_entry(PtFs *fs, const PtMake *make, MakeCall call, PtEntry *ret_entry)

@@ -55,7 +55,8 @@ static int remove_name(PtFs *fs, uint64_t parent, const char *name, int flags)
     g_auto(PtChange) G_GNUC_UNUSED change = pt_change_begin(fs, node.inode);
     g_auto(PtNode) removed = {0};
     pt_node_at(fs, &place, false, &removed);
-    return unlinkat(node.fd, name, flags) < 0 ? pt_error() : 0;
+    r = unlinkat(node.fd, name, flags) < 0 ? pt_error() : 0;
+    return pt_denied(fs, r, node.fd, W_OK | X_OK);
 }
 
 int pt_unlink(PtFs *fs, uint64_t parent, const char *name)
@@ -118,7 +119,11 @@ static int call_rename(PtFs *fs, const PtPlace *from, const PtPlace *to,
     /* Not renameat2(3), which makes another system call when there are no flags. */
     long r = syscall(SYS_renameat2, from->dir_fd, from->name, to->dir_fd, to->name,
                      rename->flags);
-    return r < 0 ? pt_error() : 0;
+    /* Whoever moves a folder elsewhere writes to it, too: then it may be its own mode
+     * that forbids it. */
+    int result = r < 0 ? pt_error() : 0;
+    return from->parent != to->parent ? result
+                                      : pt_denied(fs, result, from->dir_fd, W_OK | X_OK);
 }
 
 static int rename_places(PtFs *fs, const PtPlace *from, const PtPlace *to,
@@ -176,7 +181,7 @@ int pt_link(PtFs *fs, uint64_t nodeid, uint64_t new_parent, const char *new_name
     }
     PtFdName name = pt_fd_name(node.fd);
     if (linkat(fs->procfd, name.text, directory.fd, new_name, AT_SYMLINK_FOLLOW) < 0) {
-        return pt_error();
+        return pt_denied(fs, pt_error(), directory.fd, W_OK | X_OK);
     }
     if (node.inode->mount_class == PT_MOUNT_OVERLAY) {
         pt_inode_settle(fs, node.inode);

@@ -51,6 +51,7 @@ typedef struct PtConfig {
     bool allow_direct_io;         /* honour O_DIRECT of OPEN and CREATE, else strip it */
     bool preserve_noatime;        /* honour O_NOATIME, else strip it */
     bool readonly;                /* leave no trace; but for CREATE the caller refuses */
+    bool landlock;                /* may refuse what is not in the share any more */
     PtInodeHandles inode_handles; /* hold inodes by file handle */
     const PtXattrMap *xattr_map;  /* NULL: names are the same; borrowed */
     const PtTranslation *uids;    /* NULL: user ids are the same; borrowed */

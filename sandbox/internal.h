@@ -61,7 +61,8 @@ bool sandbox_unshare_user(const SandboxConfig *config, SandboxIds *ret_ids,
 /** sandbox_take_ids() - be these, with all capabilities. */
 bool sandbox_take_ids(const SandboxIds *ids, GError **error);
 
-/** sandbox_unshare() - new mount, network, IPC and UTS namespaces; mounts are slaves. */
+/** sandbox_unshare() - new mount, network, IPC, UTS and cgroup namespaces; mounts are
+ * slaves. */
 bool sandbox_unshare(GError **error);
 
 /* ---- root.c ------------------------------------------------------------------------ */
@@ -122,5 +123,19 @@ bool sandbox_drop_caps(const SandboxConfig *config, GError **error);
 
 /** sandbox_no_new_privs() - no exec, ever, gives this thread more than it has. */
 bool sandbox_no_new_privs(GError **error);
+
+/* ---- landlock.c -------------------------------------------------------------------- */
+
+/**
+ * sandbox_landlock() - refuse this thread all other files, and other processes.
+ * @config: .no_landlock, .mode and .file_handles decide whether; .readonly how much.
+ * @share: a descriptor of it.
+ * @folder: -1, or that of a folder in which files are removed.
+ * @ret_is_on: whether it is so now; without it things go on, and a debug line says why.
+ *
+ * Needs no_new_privs. After it there is no mounting any more. Opens no file.
+ */
+bool sandbox_landlock(const SandboxConfig *config, int share, int folder, bool *ret_is_on,
+                      GError **error);
 
 #endif

@@ -21,9 +21,11 @@
 
 bool sandbox_unshare(GError **error)
 {
-    if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0) {
+    if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
+                CLONE_NEWCGROUP) < 0) {
         return sandbox_fail(error, errno,
-                            "cannot enter new mount, network, IPC and UTS namespaces",
+                            "cannot enter new mount, network, IPC, UTS and cgroup"
+                            " namespaces",
                             "run as root with CAP_SYS_ADMIN, or use --sandbox=none");
     }
     /* Slaves, not private: what the host mounts in the share from now on must appear here

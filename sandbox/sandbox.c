@@ -24,8 +24,8 @@
  * maps may take a child outside of it, forked before and gone after. Not yet
  * no_new_privs: the child's program may map ids because it is set-user-id. Not yet other
  *                ids: they might not be allowed to walk to the share.
- *  4. namespaces Mount, network, IPC and UTS. Mounts are slaves of the host's, all of
- *                them, before the first one is moved.
+ *  4. namespaces Mount, network, IPC, UTS and cgroup. Mounts are slaves of the host's,
+ *                all of them, before the first one is moved.
  *  5. root       Clone what is kept (the directory of our own descriptors, the share with
  *                its mounts), then pivot. A single file is no root: it lies alone in a
  *                file system of its own. Must leave no descriptor that is not a clone.
@@ -35,25 +35,29 @@
  *                as configuration or as code. So no locale, no NSS, no charset
  *                conversion, no thread cancellation; error texts are the kernel's
  *                names by strerrordesc_np().
- *  6. privileges Capabilities, no_new_privs, not dumpable. All of stages 3 to 6 hold for
- *                the calling thread only, and are inherited by the threads it makes:
- *                hence one thread. /proc is out of reach by path; the cloned directory
- *                of descriptors still works, because a process may always look at itself.
+ *  6. privileges Capabilities, no_new_privs, not dumpable. /proc is out of reach by path;
+ *                the cloned directory of descriptors still works, because a process may
+ *                always look at itself.
+ *  7. Landlock   Nothing is opened or changed that is not beneath the share, and nothing
+ *                runs. Must come after no_new_privs, and after the last mount.
+ *                All of stages 3 to 7 hold for the calling thread only, and are inherited
+ *                by the threads it makes: hence one thread.
  *
  *  [ main opens the file system and makes all threads ]
  *
- *  7. seal       (sandbox_seal) The system-call filter, put on all threads at once. It
- *                refuses clone, execve, new namespaces and executable memory, and
- *                answers open and openat as if no file existed: our own opens are
- *                openat2. Must come last: threads need calls that it refuses, to be
- *                made and as the first thing that they do, so all must have begun.
+ *  8. seal       (sandbox_seal) No more processes, by limit, and the system-call filter,
+ * put on all threads at once. It refuses clone, execve, new namespaces and executable
+ * memory, and answers open and openat as if no file existed: our own opens are openat2.
+ * Must come last: threads need calls that it refuses, to be made and as the first thing
+ * that they do, so all must have begun.
  *
  *  [ readiness, the first byte from the VMM ]
  *
  * --sandbox=chroot leaves out 4 and, instead of pivoting, changes the root. With
  * --sandbox=none there is neither 4 nor a new root, and the process stays dumpable so
- * that a debugger or a sanitizer can look at it. In neither has an ordinary user anything
- * to do in 3, or capabilities to drop in 6.
+ * that a debugger or a sanitizer can look at it: there 7 is what keeps it from the host's
+ * files. In neither has an ordinary user anything to do in 3, or capabilities to drop in
+ * 6.
  */
 #include "sandbox/sandbox.h"
 
@@ -166,8 +170,15 @@ static bool become_plain_root(GError **error)
     return true;
 }
 
+static void look_back(const SandboxConfig *config, AutoFd *ret_folder)
+{
+    if (config->last_paths != NULL) {
+        *ret_folder = config->last_paths(config->last_paths_data);
+    }
+}
+
 static bool in_namespaces(const SandboxConfig *config, SandboxView *ret_view,
-                          GError **error)
+                          AutoFd *ret_folder, GError **error)
 {
     const bool is_user = !is_root();
     g_auto(SandboxTree) tree = SANDBOX_NO_TREE;
@@ -178,20 +189,19 @@ static bool in_namespaces(const SandboxConfig *config, SandboxView *ret_view,
         !sandbox_unshare(error)) {
         return false;
     }
-    if (config->last_paths != NULL) {
-        config->last_paths(config->last_paths_data);
-    }
+    look_back(config, ret_folder);
     return sandbox_root_clone(config, &tree, error) &&
            (!is_user || sandbox_take_ids(&ids, error)) &&
            sandbox_root_pivot(&tree, ret_view, error);
 }
 
 static bool change_root(const SandboxConfig *config, SandboxView *ret_view,
-                        GError **error)
+                        AutoFd *ret_folder, GError **error)
 {
     if (config->mode == SANDBOX_NAMESPACE) {
-        return in_namespaces(config, ret_view, error);
+        return in_namespaces(config, ret_view, ret_folder, error);
     }
+    look_back(config, ret_folder);
     if (is_root() && !become_plain_root(error)) {
         return false;
     }
@@ -234,12 +244,14 @@ bool sandbox_enter(const SandboxConfig *config, SandboxView *ret_view, GError **
     }
     g_auto(AutoFd) root_fd = -1;
     g_auto(AutoFd) procfd = -1;
-    if (!change_root(config, &view, error)) {
+    g_auto(AutoFd) folder = -1;
+    if (!change_root(config, &view, &folder, error)) {
         return false;
     }
     root_fd = view.root_fd;
     procfd = view.procfd;
-    if (!drop_privileges(config, error)) {
+    if (!drop_privileges(config, error) ||
+        !sandbox_landlock(config, root_fd, folder, &view.landlock, error)) {
         return false;
     }
     *ret_view = view;

@@ -51,14 +51,17 @@ typedef struct SandboxConfig {
     const char *shared_dir; /* a directory or a regular file */
     bool readonly;     /* with SANDBOX_NAMESPACE the kernel refuses every change of it */
     bool file_handles; /* files are to be opened by their handles */
+    bool no_landlock;
     const char
         *modcaps; /* NULL, or the --modcaps list; checked by sandbox_check_modcaps */
     const SandboxIdMap *uid_map; /* NULL: of an ordinary user, the own id alone */
     const SandboxIdMap *gid_map; /* likewise */
     uint64_t rlimit_nofile;      /* 0: leave it; UINT64_MAX: the default rule */
-    /* NULL, or called with SANDBOX_NAMESPACE when the mount namespace is ours and paths
-     * still lead to the host: an ordinary user may clone mounts from here on. */
-    void (*last_paths)(void *data);
+    /* NULL, or called when the mount namespace is the last one and paths still lead to
+     * the host: an ordinary user may clone mounts from here on. Returns a descriptor of
+     * the folder in which the process will remove files of its own, which is ours then,
+     * or -1. */
+    int (*last_paths)(void *data);
     void *last_paths_data;
 } SandboxConfig;
 
@@ -66,6 +69,8 @@ typedef struct SandboxConfig {
 typedef struct SandboxView {
     int root_fd; /* O_PATH descriptor of the share: its root, or the file that it is */
     int procfd;  /* directory in which "N" leads to descriptor N of this process */
+    bool
+        landlock; /* in force: EACCES may mean that a file is not in the share any more */
     uint64_t descriptors; /* RLIMIT_NOFILE in force */
 } SandboxView;
 
@@ -94,7 +99,7 @@ bool sandbox_check_maps(const SandboxConfig *config, GError **error);
 void sandbox_scrub(int keep_fd);
 
 /**
- * sandbox_enter() - limits, namespaces, root, capabilities, no_new_privs.
+ * sandbox_enter() - limits, namespaces, root, capabilities, no_new_privs, Landlock.
  *
  * Context: the process has one thread. Return: true, or false with @error set; then the
  * process is to exit, half-isolated as it is.

@@ -46,6 +46,7 @@ static const SeccompRow seccomp_list[] = {
     ALLOW(renameat2, "passthrough: RENAME"),
     ALLOW(linkat, "passthrough: LINK"),
     ALLOW(name_to_handle_at, "passthrough: LOOKUP on network and FUSE file systems"),
+    ALLOW(faccessat2, "passthrough: why something was refused"),
     ALLOW(fchmodat, "passthrough: SETATTR, by descriptor number"),
     ALLOW(fchmod, "passthrough: SETATTR of an open file"),
     ALLOW(fchownat, "passthrough: SETATTR"),

@@ -42,9 +42,9 @@ static uint32_t guest_descriptors(const Options *options, uint64_t limit)
     return (uint32_t)MIN(limit - ours, (uint64_t)INT32_MAX);
 }
 
-static void keep_folder(void *socket)
+static int keep_folder(void *socket)
 {
-    socket_keep_folder(socket);
+    return socket_keep_folder(socket);
 }
 
 /* Everything between the sandbox's two doors. */
@@ -58,6 +58,7 @@ static Server *start(Options *options, Socket *socket, PtFs **ret_fs,
     if (!sandbox_enter(&options->sandbox, &view, error)) {
         return NULL;
     }
+    options->fs.landlock = view.landlock;
     options->fs.max_descriptors = guest_descriptors(options, view.descriptors);
     *ret_fs = pt_fs_new(&options->fs, view.root_fd, view.procfd, error);
     if (*ret_fs == NULL) {

@@ -237,12 +237,6 @@ bool options_set_later(OptionsParse *parse, const OptionsRow *row, const char *v
     return options_fail(parse, value, error, "not in this version: leave the option out");
 }
 
-bool options_set_nothing(OptionsParse *parse, const OptionsRow *row, const char *value,
-                         GError **error)
-{
-    return true;
-}
-
 /* ---- options with rules of their own ---------------------------------------------- */
 
 /* Whoever can append arguments must not be able to serve another directory. */

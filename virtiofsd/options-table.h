@@ -128,7 +128,6 @@ bool options_set_later(OptionsParse *, const OptionsRow *, const char *, GError 
 bool options_set_legacy(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_limit(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_modcaps(OptionsParse *, const OptionsRow *, const char *, GError **);
-bool options_set_nothing(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_number(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_old_socket(OptionsParse *, const OptionsRow *, const char *, GError **);
 bool options_set_sandbox(OptionsParse *, const OptionsRow *, const char *, GError **);

@@ -405,10 +405,13 @@ static void shorten(OwnFile *file)
     g_free(path);
 }
 
-void socket_keep_folder(Socket *socket)
+int socket_keep_folder(Socket *socket)
 {
-    if (socket->folder >= 0 || socket->socket_file.name == NULL) {
-        return;
+    if (socket->socket_file.name == NULL) {
+        return -1;
+    }
+    if (socket->folder >= 0) {
+        return fcntl(socket->folder, F_DUPFD_CLOEXEC, 0);
     }
     g_autofree char *folder = g_path_get_dirname(socket->socket_file.name);
     socket->folder = clone_folder(folder);
@@ -416,6 +419,7 @@ void socket_keep_folder(Socket *socket)
         shorten(&socket->socket_file);
         shorten(&socket->pid_file);
     }
+    return open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
 int socket_fd(const Socket *socket)

@@ -28,10 +28,14 @@ typedef struct Socket Socket;
  */
 Socket *socket_open(const SocketConfig *config, GError **error);
 
-/** socket_keep_folder() - what socket_open() could not, for an ordinary user: keep the
+/**
+ * socket_keep_folder() - what socket_open() could not, for an ordinary user: keep the
  * folder so that socket_close() finds it. Context: paths still lead to the host's files.
+ *
+ * Return: a descriptor of the folder, which is the caller's, to leave us the right to
+ * remove files in it; -1 with --fd, when there is nothing to remove.
  */
-void socket_keep_folder(Socket *socket);
+int socket_keep_folder(Socket *socket);
 
 /** socket_fd() - Return: the listening descriptor, non-blocking and close-on-exec. */
 int socket_fd(const Socket *socket);

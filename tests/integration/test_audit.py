@@ -22,7 +22,7 @@ pytestmark = pytest.mark.sandboxed
 KEPT_CAPS = '00000000880000db'  # those that virtiofsd(1) names
 NO_CAPS = '0000000000000000'
 STANDARD = (0, 1, 2)
-NAMESPACES = {'mnt', 'net', 'ipc', 'uts'}
+NAMESPACES = {'mnt', 'net', 'ipc', 'uts', 'cgroup'}
 
 
 @dataclasses.dataclass

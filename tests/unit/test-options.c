@@ -135,6 +135,7 @@ static void test_defaults(void)
     g_assert_false(options->session.allow_mmap);
     g_assert_false(options->session.readonly);
     g_assert_false(options->fs.allow_direct_io);
+    g_assert_false(options->sandbox.no_landlock);
     g_assert_false(options->fs.preserve_noatime);
     g_assert_true(options->session.announce_submounts);
 }
@@ -147,6 +148,7 @@ static void test_flags(void)
               " --no-landlock");
 
     g_assert_true(options->session.readonly);
+    g_assert_true(options->sandbox.no_landlock);
     g_assert_false(options->session.announce_submounts);
     g_assert_false(options->fs.announce_submounts);
     g_assert_false(options->session.readdirplus);
