@@ -28,6 +28,8 @@ import leaks  # noqa: E402
 from frontend import Frontend  # noqa: E402
 from guest import vm  # noqa: E402
 
+pytest_plugins = ['hostile']
+
 MARKERS = (
     'guest: needs a real guest under QEMU',
     'sandboxed: starts the daemon in its sandbox, where LeakSanitizer cannot run',
@@ -82,6 +84,11 @@ def pytest_runtest_makereport(item):
     report = (yield).get_result()
     if report.failed:
         failed_nodes.update(node.nodeid for node in item.listchain()[1:])
+
+
+def has_failed(node):
+    """Whether the test, or one of its class, has failed."""
+    return node.nodeid in failed_nodes
 
 
 @pytest.fixture(scope='session')
@@ -164,7 +171,7 @@ class Starter:
                 watch.finish()
             except AssertionError as words:
                 found.append(str(words))
-        return [] if self.node.nodeid in failed_nodes else found
+        return [] if has_failed(self.node) else found
 
     def left_behind(self):
         """Daemons that nobody started. LeakSanitizer looks at an ending one from a

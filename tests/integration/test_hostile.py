@@ -6,183 +6,12 @@ honest request, and holds neither more descriptors nor more threads than before.
 import os
 import stat
 import struct
-import sys
 
 import pytest
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
-    os.path.abspath(__file__))), 'support'))
-
-import fuse_client as fuse  # noqa: E402
-from frontend import Frontend  # noqa: E402
-
-CONTENT = b'what an honest guest wrote'
-EXTREMES = (0, 1, 0x7FFFFFFF, 1 << 31, 0xFFFFFFFF, 1 << 32, (1 << 63) - 1, 1 << 63,
-            (1 << 64) - 1)
-ROOM = 8192
-# These change what the session is; they have tests of their own.
-SESSION_OPCODES = (fuse.INIT, fuse.DESTROY)
-# Preallocating an extreme length would fill the disk that the test runs on.
-FILLS_THE_DISK = {fuse.FALLOCATE}
-
-
-class Guest:
-    """A VMM with a FUSE client, a file, a directory, and handles of both."""
-
-    def __init__(self, daemon, **config):
-        self.daemon = daemon
-        self.frontend = Frontend(daemon.socket_path, **config)
-        self.frontend.start()
-        self.client = self.frontend.client(timeout_ms=10000)
-        self.client.init()
-        self.open_all()
-
-    def open_all(self):
-        client = self.client
-        self.folder = client.mkdir(fuse.ROOT, b'folder').nodeid
-        entry, self.handle = client.create(fuse.ROOT, b'file')
-        self.file = entry.nodeid
-        client.write(self.file, self.handle, CONTENT)
-        self.link = client.symlink(fuse.ROOT, b'link', b'file').nodeid
-        self.dir_handle = client.opendir(fuse.ROOT)
-
-    def assert_honest(self):
-        """An honest guest's work goes on."""
-        client = self.client
-        entry = client.lookup(fuse.ROOT, b'honest')
-        handle, _ = client.open(entry.nodeid, os.O_RDWR)
-        assert client.read(entry.nodeid, handle, 4096) == CONTENT
-        client.release(entry.nodeid, handle)
-        client.forget(entry.nodeid)
-
-    def close(self):
-        self.frontend.close()
-
-
-@pytest.fixture
-def guest(plain, share):
-    with open(os.path.join(share, 'honest'), 'wb') as file:
-        file.write(CONTENT)
-    guest = Guest(plain)
-    yield guest
-    guest.close()
-    assert plain.wait() == 0
-
-
-def samples(guest):
-    """One well-formed request of every opcode: {opcode: (node, body)}."""
-    name, two = b'name\0', b'name\0other\0'
-    read = struct.pack('=QQIIQII', guest.handle, 0, 4096, 0, 0, 0, 0)
-    listing = struct.pack('=QQIIQII', guest.dir_handle, 0, 4096, 0, 0, 0, 0)
-    lock = struct.pack('=QQQQIIII', guest.handle, 1, 0, 10, 0, 0, 0, 0)
-    setattr_body = struct.pack('=II6Q8I', 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0o644, 0, 0, 0,
-                               0)
-    return {
-        fuse.LOOKUP: (fuse.ROOT, name),
-        fuse.FORGET: (1 << 40, struct.pack('=Q', 1)),
-        fuse.GETATTR: (guest.file, struct.pack('=IIQ', 0, 0, 0)),
-        fuse.SETATTR: (guest.file, setattr_body),
-        fuse.READLINK: (guest.link, b''),
-        fuse.SYMLINK: (guest.folder, two),
-        fuse.MKNOD: (guest.folder, struct.pack('=IIII', stat.S_IFREG | 0o600, 0, 0, 0)
-                     + name),
-        fuse.MKDIR: (guest.folder, struct.pack('=II', 0o700, 0) + name),
-        fuse.UNLINK: (guest.folder, name),
-        fuse.RMDIR: (guest.folder, name),
-        fuse.RENAME: (guest.folder, struct.pack('=Q', guest.folder) + two),
-        fuse.LINK: (guest.folder, struct.pack('=Q', guest.file) + name),
-        fuse.OPEN: (guest.file, struct.pack('=II', os.O_RDONLY, 0)),
-        fuse.READ: (guest.file, read),
-        fuse.WRITE: (guest.file, struct.pack('=QQIIQII', guest.handle, 0, 9, 0, 0, 0, 0)
-                     + b'some data'),
-        fuse.STATFS: (fuse.ROOT, b''),
-        fuse.RELEASE: (guest.file, struct.pack('=QIIQ', 1 << 40, 0, 0, 0)),
-        fuse.FSYNC: (guest.file, struct.pack('=QII', guest.handle, 1, 0)),
-        fuse.SETXATTR: (guest.file, struct.pack('=II', 5, 0) + b'user.a\0value'),
-        fuse.GETXATTR: (guest.file, struct.pack('=II', 64, 0) + b'user.a\0'),
-        fuse.LISTXATTR: (guest.file, struct.pack('=II', 64, 0)),
-        fuse.REMOVEXATTR: (guest.file, b'user.a\0'),
-        fuse.FLUSH: (guest.file, struct.pack('=QIIQ', guest.handle, 0, 0, 0)),
-        fuse.INIT: (0, struct.pack('=IIIII44x', 7, 38, 131072, 0x7BFFFFFB, 0)),
-        fuse.OPENDIR: (guest.folder, struct.pack('=II', 0, 0)),
-        fuse.READDIR: (fuse.ROOT, listing),
-        fuse.RELEASEDIR: (fuse.ROOT, struct.pack('=QIIQ', 1 << 40, 0, 0, 0)),
-        fuse.FSYNCDIR: (fuse.ROOT, struct.pack('=QII', guest.dir_handle, 0, 0)),
-        fuse.GETLK: (guest.file, lock),
-        fuse.SETLK: (guest.file, lock),
-        fuse.SETLKW: (guest.file, lock),
-        fuse.ACCESS: (guest.file, struct.pack('=II', 4, 0)),
-        fuse.CREATE: (guest.folder, struct.pack('=IIII', os.O_RDWR, 0o600, 0, 0) + name),
-        fuse.INTERRUPT: (0, struct.pack('=Q', 4)),
-        fuse.BMAP: (guest.file, struct.pack('=QII', 0, 4096, 0)),
-        fuse.DESTROY: (0, b''),
-        fuse.IOCTL: (guest.file, struct.pack('=QIIQII', guest.handle, 0, 0, 0, 0, 0)),
-        fuse.POLL: (guest.file, struct.pack('=QQII', guest.handle, 0, 0, 0)),
-        fuse.NOTIFY_REPLY: (guest.file, struct.pack('=QQIIQQ', 0, 0, 0, 0, 0, 0)),
-        fuse.BATCH_FORGET: (0, struct.pack('=IIQQ', 1, 0, 1 << 40, 1)),
-        fuse.FALLOCATE: (guest.file, struct.pack('=QQQII', guest.handle, 0, 4096, 0, 0)),
-        fuse.READDIRPLUS: (fuse.ROOT, listing),
-        fuse.RENAME2: (guest.folder, struct.pack('=QII', guest.folder, 0, 0) + two),
-        fuse.LSEEK: (guest.file, struct.pack('=QQII', guest.handle, 0, os.SEEK_DATA, 0)),
-        fuse.COPY_FILE_RANGE: (guest.file, struct.pack('=7Q', guest.handle, 0, guest.file,
-                                                       guest.handle, 0, 16, 0)),
-        fuse.SETUPMAPPING: (guest.file, struct.pack('=5Q', guest.handle, 0, 4096, 0, 0)),
-        fuse.REMOVEMAPPING: (guest.file, struct.pack('=IQQ', 1, 0, 4096)),
-        fuse.SYNCFS: (fuse.ROOT, struct.pack('=Q', 0)),
-        fuse.TMPFILE: (guest.folder, struct.pack('=IIII', os.O_RDWR, 0o600, 0, 0)
-                       + b'/\0'),
-        fuse.STATX: (guest.file, struct.pack('=IIQII', 0, 0, 0, 0, 0x7FF)),
-        fuse.COPY_FILE_RANGE_64: (guest.file, struct.pack(
-            '=7Q', guest.handle, 0, guest.file, guest.handle, 0, 16, 0)),
-    }
-
-
-def assert_sound(reply, request):
-    """What a Linux guest would take: nothing at all, or a reply that belongs to it."""
-    assert reply.is_empty or reply.is_well_formed, f'{reply} to {request[:64].hex()}'
-
-
-def exchange(guest, opcode, nodeid, body, **header):
-    """One request with room for any reply, whatever it asks for."""
-    request = guest.client.pack(opcode, nodeid, body, **header)
-    assert_sound(guest.client.raw(request, room=ROOM), request)
-
-
-def forgotten(guest):
-    """Give up what replies to mutated requests handed out, as a rebooted guest does."""
-    guest.client.destroy()
-    guest.client.init()
-
-
-def resources(daemon):
-    """Descriptors (by what they refer to) and threads."""
-    return sorted(daemon.descriptors().values()), len(daemon.threads())
-
-
-def clean_share(share):
-    for name in ('folder', 'file', 'link'):
-        path = os.path.join(share, name)
-        if os.path.isdir(path) and not os.path.islink(path):
-            for inner in os.listdir(path):
-                inner = os.path.join(path, inner)
-                (os.rmdir if os.path.isdir(inner) and not os.path.islink(inner)
-                 else os.unlink)(inner)
-            os.rmdir(path)
-        elif os.path.lexists(path):
-            os.unlink(path)
-
-
-@pytest.fixture
-def unharmed(guest, share):
-    """The guest; afterwards the daemon must be as it was and serve."""
-    forgotten(guest)
-    before = resources(guest.daemon)
-    clean_share(share)
-    guest.open_all()
-    yield guest
-    guest.assert_honest()
-    forgotten(guest)
-    assert resources(guest.daemon) == before
+import fuse_client as fuse
+from hostile import (CONTENT, EXTREMES, ROOM, SESSION_OPCODES, Guest, assert_sound,
+                     clean_share, exchange, samples)
 
 
 def test_every_opcode_has_a_sample(unharmed):
@@ -231,7 +60,7 @@ def test_extension_length_extremes(unharmed):
 def test_every_field_at_its_extremes(unharmed):
     """Every aligned 32- and 64-bit piece of every body."""
     for opcode, (nodeid, body) in samples(unharmed).items():
-        if opcode in SESSION_OPCODES or opcode in FILLS_THE_DISK:
+        if opcode in SESSION_OPCODES:
             continue
         for width, code in ((4, '=I'), (8, '=Q')):
             for at in range(0, len(body) - width + 1, 4):
