@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -21,13 +22,14 @@
 #include "virtiofsd/waiter.h"
 #include "virtiofsd/workers.h"
 
-/* SIGTERM must end the process within a second even if the host's file system hangs. */
-#define DRAIN_TIMEOUT_MS 600
+/* The end is to come within a second, on a busy host, even if its file system hangs. */
+#define DRAIN_TIMEOUT_MS 400
 
 struct Server {
     ServerConfig config;
-    AutoFd end_fd;   /* signalfd: SIGTERM, SIGINT, SIGHUP */
-    AutoFd stats_fd; /* signalfd: SIGUSR1 */
+    AutoFd end_fd;    /* signalfd: SIGTERM, SIGINT, SIGHUP */
+    AutoFd stats_fd;  /* signalfd: SIGUSR1 */
+    AutoFd attend_fd; /* epoll: what can be done while the VMM waits for an answer */
     VuDevice *device;
     Workers *workers;
     Waits *waits; /* NULL if nothing can wait, as is: */
@@ -108,94 +110,7 @@ static void device_reset(void *opaque)
     log_debug("device reset");
 }
 
-/* ---- set-up
- * ----------------------------------------------------------------------------- */
-
-static bool open_signals(Server *server, GError **error)
-{
-    sigset_t end, stats;
-
-    signal_sets(&end, &stats);
-    server->end_fd = signalfd(-1, &end, SFD_CLOEXEC | SFD_NONBLOCK);
-    server->stats_fd = signalfd(-1, &stats, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (server->end_fd < 0 || server->stats_fd < 0) {
-        g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(errno),
-                    "cannot receive signals: %s", strerrordesc_np(errno));
-        return false;
-    }
-    return true;
-}
-
-/* All threads there will be. */
-static bool make_threads(Server *server, GError **error)
-{
-    const ServerConfig *config = &server->config;
-    const WorkersConfig workers_config = {
-        .fs = config->fs,
-        .session = config->session,
-        .n_queues = config->n_request_queues + 1,
-        .n_request_workers = config->n_request_workers,
-    };
-    const WaiterConfig waiter_config = {
-        .fs = config->fs,
-        .session = config->session,
-        .device = server->device,
-    };
-
-    server->workers = workers_new(&workers_config, error);
-    if (server->workers == NULL) {
-        return false;
-    }
-    server->waits = session_waits(config->session);
-    if (server->waits != NULL) {
-        server->waiter = waiter_new(&waiter_config, error);
-    }
-    return server->waits == NULL || server->waiter != NULL;
-}
-
-Server *server_new(const ServerConfig *config, GError **error)
-{
-    g_autoptr(Server) server = g_new0(Server, 1);
-
-    server->config = *config;
-    server->end_fd = server->stats_fd = -1;
-    if (!open_signals(server, error)) {
-        return NULL;
-    }
-    const VuDeviceConfig device_config = {
-        .n_queues = config->n_request_queues + 1,
-        .tag = config->tag,
-        .interrupt_fd = server->end_fd,
-        .handler = {.opaque = server,
-                    .start = queue_start,
-                    .stop = queue_stop,
-                    .settle = queue_settle,
-                    .wake = queue_wake,
-                    .reset = device_reset},
-    };
-    server->device = vu_device_new(&device_config, error);
-    if (server->device == NULL || !make_threads(server, error)) {
-        return NULL;
-    }
-    return g_steal_pointer(&server);
-}
-
-void server_free(Server *server)
-{
-    if (server == NULL) {
-        return;
-    }
-    /* server_run() has seen all requests end, or none was ever served. */
-    (void)workers_stop(server->workers, -1);
-    waiter_free(server->waiter);
-    vu_device_free(server->device);
-    autofd_clear(&server->end_fd);
-    autofd_clear(&server->stats_fd);
-    g_free(server);
-}
-
-/* ---- the loop
- * ------------------------------------------------------------------------------ */
+/* ---- what needs attention ------------------------------------------------------- */
 
 static void log_statistics(Server *server)
 {
@@ -239,7 +154,135 @@ static void accept_connection(Server *server)
     vu_device_connect_take(server->device, fd);
 }
 
-enum { POLL_END, POLL_LOST, POLL_STATS, POLL_LISTEN, POLL_VMM, POLL_COUNT };
+/* Also while the device waits for requests in flight, which may take long. */
+static void attend(void *opaque)
+{
+    Server *server = opaque;
+    struct pollfd fds[] = {
+        {.fd = server->stats_fd, .events = POLLIN},
+        {.fd = socket_fd(server->config.socket), .events = POLLIN},
+    };
+
+    if (poll(fds, G_N_ELEMENTS(fds), 0) <= 0) {
+        return;
+    }
+    if (fds[0].revents != 0) {
+        log_statistics(server);
+    }
+    if (fds[1].revents != 0) {
+        accept_connection(server);
+    }
+}
+
+/* ---- set-up
+ * ----------------------------------------------------------------------------- */
+
+static bool open_signals(Server *server, GError **error)
+{
+    sigset_t end, stats;
+
+    signal_sets(&end, &stats);
+    server->end_fd = signalfd(-1, &end, SFD_CLOEXEC | SFD_NONBLOCK);
+    server->stats_fd = signalfd(-1, &stats, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (server->end_fd < 0 || server->stats_fd < 0) {
+        g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(errno),
+                    "cannot receive signals: %s", strerrordesc_np(errno));
+        return false;
+    }
+    return true;
+}
+
+static bool open_attend(Server *server, GError **error)
+{
+    const int fds[] = {server->stats_fd, socket_fd(server->config.socket)};
+
+    server->attend_fd = epoll_create1(EPOLL_CLOEXEC);
+    for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
+        struct epoll_event event = {.events = EPOLLIN};
+        if (epoll_ctl(server->attend_fd, EPOLL_CTL_ADD, fds[i], &event) < 0) {
+            g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(errno),
+                        "cannot wait for a VMM: %s", strerrordesc_np(errno));
+            return false;
+        }
+    }
+    return true;
+}
+
+/* All threads there will be. */
+static bool make_threads(Server *server, GError **error)
+{
+    const ServerConfig *config = &server->config;
+    const WorkersConfig workers_config = {
+        .fs = config->fs,
+        .session = config->session,
+        .n_queues = config->n_request_queues + 1,
+        .n_request_workers = config->n_request_workers,
+    };
+    const WaiterConfig waiter_config = {
+        .fs = config->fs,
+        .session = config->session,
+        .device = server->device,
+    };
+
+    server->workers = workers_new(&workers_config, error);
+    if (server->workers == NULL) {
+        return false;
+    }
+    server->waits = session_waits(config->session);
+    if (server->waits != NULL) {
+        server->waiter = waiter_new(&waiter_config, error);
+    }
+    return server->waits == NULL || server->waiter != NULL;
+}
+
+Server *server_new(const ServerConfig *config, GError **error)
+{
+    g_autoptr(Server) server = g_new0(Server, 1);
+
+    server->config = *config;
+    server->end_fd = server->stats_fd = server->attend_fd = -1;
+    if (!open_signals(server, error) || !open_attend(server, error)) {
+        return NULL;
+    }
+    const VuDeviceConfig device_config = {
+        .n_queues = config->n_request_queues + 1,
+        .tag = config->tag,
+        .interrupt_fd = server->end_fd,
+        .attend_fd = server->attend_fd,
+        .handler = {.opaque = server,
+                    .start = queue_start,
+                    .stop = queue_stop,
+                    .settle = queue_settle,
+                    .wake = queue_wake,
+                    .reset = device_reset,
+                    .attend = attend},
+    };
+    server->device = vu_device_new(&device_config, error);
+    if (server->device == NULL || !make_threads(server, error)) {
+        return NULL;
+    }
+    return g_steal_pointer(&server);
+}
+
+void server_free(Server *server)
+{
+    if (server == NULL) {
+        return;
+    }
+    /* server_run() has seen all requests end, or none was ever served. */
+    (void)workers_stop(server->workers, -1);
+    waiter_free(server->waiter);
+    vu_device_free(server->device);
+    autofd_clear(&server->end_fd);
+    autofd_clear(&server->stats_fd);
+    autofd_clear(&server->attend_fd);
+    g_free(server);
+}
+
+/* ---- the loop
+ * ------------------------------------------------------------------------------ */
+
+enum { POLL_END, POLL_LOST, POLL_ATTEND, POLL_VMM, POLL_COUNT };
 
 /* Return: false when serving is over. */
 static bool serve_once(Server *server)
@@ -247,8 +290,7 @@ static bool serve_once(Server *server)
     struct pollfd fds[POLL_COUNT] = {
         [POLL_END] = {.fd = server->end_fd, .events = POLLIN},
         [POLL_LOST] = {.fd = workers_lost_fd(server->workers), .events = POLLIN},
-        [POLL_STATS] = {.fd = server->stats_fd, .events = POLLIN},
-        [POLL_LISTEN] = {.fd = socket_fd(server->config.socket), .events = POLLIN},
+        [POLL_ATTEND] = {.fd = server->attend_fd, .events = POLLIN},
         [POLL_VMM] = {.fd = vu_device_fd(server->device), .events = POLLIN},
     };
 
@@ -264,11 +306,8 @@ static bool serve_once(Server *server)
         server->is_lost = true;
         return false;
     }
-    if (fds[POLL_STATS].revents != 0) {
-        log_statistics(server);
-    }
-    if (fds[POLL_LISTEN].revents != 0) {
-        accept_connection(server);
+    if (fds[POLL_ATTEND].revents != 0) {
+        attend(server);
     }
     if (fds[POLL_VMM].fd >= 0 && fds[POLL_VMM].revents != 0) {
         VuStatus status = vu_device_handle(server->device);

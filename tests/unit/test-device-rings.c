@@ -402,6 +402,23 @@ static void test_draining(void)
     }
 }
 
+/* What needs attention meanwhile gets it, once for each time, and ends no wait. */
+static void test_attention(void)
+{
+    const uint64_t one = 1;
+    Slow slow;
+    Vmm v;
+
+    begin(&v);
+    slow_begin(&slow, &v, 100000);
+    g_assert_cmpint(write(v.attend_fd, &one, sizeof(one)), ==, sizeof(one));
+    g_assert_cmpint(vmm_say_state(&v, VU_GET_VRING_BASE, 1, 0), ==, VU_OK);
+    g_assert_true(atomic_load(&slow.pushed));
+    g_assert_cmpuint(v.n_attended, ==, 1);
+    slow_end(&slow);
+    vmm_clear(&v);
+}
+
 /* Another ring's requests do not delay GET_VRING_BASE. */
 static void test_other_ring(void)
 {
@@ -516,6 +533,7 @@ int main(int argc, char **argv)
     g_test_add_func("/device-rings/mem-table", test_mem_table);
     g_test_add_func("/device-rings/unshared", test_unshared);
     g_test_add_func("/device-rings/draining", test_draining);
+    g_test_add_func("/device-rings/attention", test_attention);
     g_test_add_func("/device-rings/other-ring", test_other_ring);
     g_test_add_func("/device-rings/giving-up", test_giving_up);
     g_test_add_func("/device-rings/next-vmm", test_next_vmm);

@@ -22,6 +22,8 @@ typedef struct Vmm {
     VuDevice *device;
     int peer; /* our end of the connection */
     int interrupt_fd;
+    int attend_fd;
+    unsigned int n_attended;
     GString *calls;         /* "start1 wake1 stop1 " */
     int kick_fds[N_QUEUES]; /* as last given to start */
     unsigned int n_settled[N_QUEUES];
@@ -85,6 +87,15 @@ static inline void on_reset(void *opaque)
     g_string_append(v->calls, "reset ");
 }
 
+static inline void on_attend(void *opaque)
+{
+    Vmm *v = opaque;
+    uint64_t count;
+
+    g_assert_cmpint(read(v->attend_fd, &count, sizeof(count)), ==, sizeof(count));
+    v->n_attended++;
+}
+
 /* What the handler was told since the last look. */
 static inline void expect_calls(Vmm *v, const char *calls)
 {
@@ -107,11 +118,13 @@ static inline void vmm_init(Vmm *v, const char *tag)
     *v = (Vmm){.fds_before = count_fds(), .calls = g_string_new(NULL)};
     guest_init(&v->guest, GUEST_QUEUE);
     v->interrupt_fd = make_event();
+    v->attend_fd = make_event();
     const VuDeviceConfig config = {
         .n_queues = N_QUEUES,
         .tag = tag,
         .interrupt_fd = v->interrupt_fd,
-        .handler = {v, on_start, on_stop, on_settle, on_wake, on_reset},
+        .attend_fd = v->attend_fd,
+        .handler = {v, on_start, on_stop, on_settle, on_wake, on_reset, on_attend},
     };
     g_autoptr(GError) error = NULL;
     v->device = vu_device_new(&config, &error);
@@ -130,6 +143,7 @@ static inline void vmm_clear(Vmm *v)
         close(v->peer);
     }
     close(v->interrupt_fd);
+    close(v->attend_fd);
     guest_clear(&v->guest);
     g_string_free(v->calls, TRUE);
     g_assert_cmpuint(count_fds(), ==, v->fds_before);

@@ -2,8 +2,9 @@
 /*
  * Holding rings back, and waiting until their requests are done. A request may take as
  * long as the host's file system does, so the wait has no time limit; it ends early when
- * the process is asked to end or the VMM leaves. There are no periodic wake-ups: the
- * worker that retires the last request writes idle_fd.
+ * the process is asked to end or the VMM leaves, and what else the control thread has to
+ * do is done meanwhile. There are no periodic wake-ups: the worker that retires the last
+ * request writes idle_fd.
  */
 #include <errno.h>
 #include <limits.h>
@@ -44,6 +45,7 @@ static int drain(VuDevice *device, unsigned int queue, CountRequests count)
         {.fd = device->idle_fd, .events = POLLIN},
         {.fd = device->interrupt_fd, .events = POLLIN},
         {.fd = device->connection, .events = POLLRDHUP},
+        {.fd = device->attend_fd, .events = POLLIN},
     };
 
     while (!is_idle(device, queue, count)) {
@@ -57,6 +59,9 @@ static int drain(VuDevice *device, unsigned int queue, CountRequests count)
             log_warn("gave up waiting for requests in flight: %s",
                      fds[1].revents != 0 ? "asked to end" : "the VMM has left");
             return -EINTR;
+        }
+        if (fds[3].revents != 0) {
+            device->handler.attend(device->handler.opaque);
         }
         empty_idle_fd(device);
     }

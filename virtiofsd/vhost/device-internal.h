@@ -23,6 +23,7 @@ typedef struct VuQueue {
 struct VuDevice {
     unsigned int n_queues;
     int interrupt_fd; /* borrowed */
+    int attend_fd;    /* borrowed; -1 without handler.attend */
     VuQueueHandler handler;
     bool has_tag;
     struct vu_fs_config config; /* as the guest sees it */

@@ -58,6 +58,7 @@ VuDevice *vu_device_new(const VuDeviceConfig *config, GError **error)
     g_autoptr(VuDevice) device = g_new0(VuDevice, 1);
     device->n_queues = config->n_queues;
     device->interrupt_fd = config->interrupt_fd;
+    device->attend_fd = config->handler.attend != NULL ? config->attend_fd : -1;
     device->handler = config->handler;
     device->connection = -1;
     vu_backend_init(&device->backend);

@@ -36,6 +36,9 @@ typedef struct VuQueueHandler {
     void (*wake)(void *opaque, unsigned int queue);
     /* RESET_DEVICE: all rings are stopped and idle; forget the guest's session. */
     void (*reset)(void *opaque);
+    /* attend_fd is readable while requests in flight are waited for; must not come back
+     * to the device. NULL: nothing needs attention. */
+    void (*attend)(void *opaque);
 } VuQueueHandler;
 
 /** struct VuDeviceConfig - constant over a device's life. */
@@ -43,6 +46,7 @@ typedef struct VuDeviceConfig {
     unsigned int n_queues; /* hiprio and request queues together, 2 to 256 */
     const char *tag;  /* NULL, or the tag for GET_CONFIG (which is offered only then) */
     int interrupt_fd; /* readable = give up waiting for requests in flight; or -1 */
+    int attend_fd;    /* for handler.attend */
     VuQueueHandler handler;
 } VuDeviceConfig;
 
