@@ -57,7 +57,7 @@ static Verdict compare(const Candidate *c, const struct statx *there,
         return VERDICT_LATER;
     }
     if (c->inode->mount_class == PT_MOUNT_OVERLAY) {
-        if (S_ISREG(here->stx_mode) && here->stx_nlink > 1) {
+        if (pt_mount_shares_number(PT_MOUNT_OVERLAY, here)) {
             return VERDICT_KEEP;
         }
         pt_index_set_btime(c->fs, c->inode, id.btime); /* it may have been copied up */

@@ -127,12 +127,6 @@ static int get_mount(PtFs *fs, const PtPlace *place, const PtIdentity *id, int f
     return pt_mount_get(&fs->mounts, id->mount_id, id->dev, fd, ret_mount);
 }
 
-/* On overlayfs a number may be shared with another file. */
-static bool may_share_number(PtMountClass class, const struct statx *seen)
-{
-    return class == PT_MOUNT_OVERLAY && S_ISREG(seen->stx_mode) && seen->stx_nlink > 1;
-}
-
 bool pt_inode_by_handle(PtFs *fs, const PtInode *directory)
 {
     return pt_mount_at(&fs->mounts, directory->mount)->fd.fd >= 0;
@@ -150,7 +144,7 @@ bool pt_inode_may_be_named(PtFs *fs, const PtPlace *place, const struct statx *s
     const PtMount *mount = pt_mount_at(&fs->mounts, place->parent->mount);
     /* Where a mount begins stays open: that keeps its ids from being given away. */
     return mount->births && id.btime != 0 && pt_inode_on_mount(fs, place->parent, &id) &&
-           !may_share_number(mount->class, seen);
+           !pt_mount_shares_number(mount->class, seen);
 }
 
 int pt_inode_list(PtFs *fs, const PtPlace *place, const struct statx *seen,
@@ -175,7 +169,7 @@ int pt_inode_list(PtFs *fs, const PtPlace *place, const struct statx *seen,
 
 static int add_opened(PtFs *fs, Making *making, PtFd *fd, PtInode **ret_inode)
 {
-    if (may_share_number(making->mount->class, making->seen) &&
+    if (pt_mount_shares_number(making->mount->class, making->seen) &&
         making->place->name != NULL) {
         making->key.tag = pt_place_tag(fs, making->place);
         making->key.kind = PT_KEY_NAME;

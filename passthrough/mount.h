@@ -31,6 +31,13 @@ static inline bool pt_mount_reuses(PtMountClass class)
     return class == PT_MOUNT_HANDLES || class == PT_MOUNT_REMOTE;
 }
 
+/** pt_mount_shares_number() - whether what was @seen may have the number of another file:
+ * on overlayfs, whatever its type, if it has more than one link. */
+static inline bool pt_mount_shares_number(PtMountClass class, const struct statx *seen)
+{
+    return class == PT_MOUNT_OVERLAY && !S_ISDIR(seen->stx_mode) && seen->stx_nlink > 1;
+}
+
 /** typedef PtMount - one (mount, device) pair. */
 typedef struct PtMount {
     PtSlot slot; /* .next: chain of its bucket, under PtMounts.lock */

@@ -236,6 +236,10 @@ static void write_lower(const Scratch *base)
     g_assert_cmpint(linkat(base->dir, "lower/a", base->dir, "lower/b", 0), ==, 0);
     g_assert_cmpint(linkat(base->dir, "lower/a", base->dir, "lower/c", 0), ==, 0);
     host_write(base, "lower/single", "old");
+    g_assert_cmpint(symlinkat("a", base->dir, "lower/link"), ==, 0);
+    g_assert_cmpint(linkat(base->dir, "lower/link", base->dir, "lower/link2", 0), ==, 0);
+    g_assert_cmpint(mknodat(base->dir, "lower/pipe", S_IFIFO | 0600, 0), ==, 0);
+    g_assert_cmpint(linkat(base->dir, "lower/pipe", base->dir, "lower/pipe2", 0), ==, 0);
     mkdir_at(base, "lower/dir");
     g_assert_cmpint(linkat(base->dir, "lower/a", base->dir, "lower/dir/d", 0), ==, 0);
 }
@@ -310,6 +314,29 @@ static void test_overlay_hard_links(void)
     g_assert_cmpuint(lookup(&o.s, PT_ROOT_ID, "a").nodeid, ==, a.nodeid);
     g_assert_cmpuint(lookup(&o.s, PT_ROOT_ID, "c").nodeid, !=, a.nodeid);
     g_assert_cmpuint(scratch_stats(&o.s).inodes, ==, 4);
+    overlay_close(&o);
+}
+
+/* Symbolic links and pipes have hard links, too. */
+static void test_overlay_any_type(void)
+{
+    static const char *const names[][2] = {{"link", "link2"}, {"pipe", "pipe2"}};
+    Overlay o = overlay_open();
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        PtEntry one = lookup(&o.s, PT_ROOT_ID, names[i][0]);
+        uint64_t other = lookup(&o.s, PT_ROOT_ID, names[i][1]).nodeid;
+        g_assert_cmpuint(one.attr.stx.stx_nlink, ==, 2);
+        g_assert_cmpuint(one.nodeid, !=, other);
+        PtSetattr set = {.valid = PT_SET_UID, .handle = PT_NO_HANDLE, .uid = 7};
+        PtAttr attr;
+        g_assert_cmpint(pt_setattr(o.s.fs, one.nodeid, &set, &attr), ==, 0);
+        g_assert_cmpuint(host_stat(&o.s, names[i][0]).st_uid, ==, 7);
+        g_assert_cmpuint(host_stat(&o.s, names[i][1]).st_uid, ==, 0);
+        g_assert_cmpuint(lookup(&o.s, PT_ROOT_ID, names[i][0]).nodeid, ==, one.nodeid);
+        PtEntry again = lookup(&o.s, PT_ROOT_ID, names[i][1]);
+        g_assert_cmpuint(again.nodeid, ==, other);
+        g_assert_cmpuint(again.attr.stx.stx_uid, ==, 0);
+    }
     overlay_close(&o);
 }
 
@@ -437,6 +464,7 @@ int main(int argc, char **argv)
     g_test_add_func("/mount/remote", test_remote);
     g_test_add_func("/mount/remote-is-flushed", test_remote_is_flushed);
     g_test_add_func("/mount/overlay-hard-links", test_overlay_hard_links);
+    g_test_add_func("/mount/overlay-any-type", test_overlay_any_type);
     g_test_add_func("/mount/overlay-rename", test_overlay_rename);
     g_test_add_func("/mount/overlay-link", test_overlay_link);
     g_test_add_func("/mount/overlay-replaced", test_overlay_replaced);
