@@ -16,6 +16,9 @@
 
 enum { MOUNT, NATIVE };
 
+/* Seconds. What was made in a lower layer since then counts as made just now. */
+enum { LOWER_AGE = 86400 };
+
 static const char *const field_names[FIELD_N] = {
     "return", "number", "offset", "flags", "refused", "stat", "data",    "path",
     "name",   "names",  "target", "xattr", "statfs",  "lock", "spliced",
@@ -249,7 +252,7 @@ static Listing *listing_of(Step *step, const OutNames *names)
     }
     Listing *listing = &step->comparer->listings[(size_t)step->op->arg[0] % SIDE_SLOTS];
     if (listing->since != names->since) {
-        *listing = (Listing){.since = names->since};
+        *listing = (Listing){.since = names->since, .sought = listing->sought};
     }
     return listing;
 }
@@ -330,7 +333,7 @@ static bool compare_names(Step *step, const uint8_t *at[2], const uint8_t *const
         }
     }
     if (names->changed) {
-        return listing == NULL || listing->partial || !names->ended ||
+        return listing == NULL || listing->sought > listing->since || !names->ended ||
                compare_seen(step, listing);
     }
     const uint8_t *walk[2] = {first_at[0], first_at[1]};
@@ -449,7 +452,7 @@ static void note_names(Comparer *comparer, const Op *op, uint32_t index)
         }
     }
     if (row->run == run_seekdir) {
-        comparer->listings[(size_t)op->arg[0] % SIDE_SLOTS].partial = true;
+        comparer->listings[(size_t)op->arg[0] % SIDE_SLOTS].sought = index;
     }
 }
 
@@ -489,6 +492,9 @@ bool compare_op(Comparer *comparer, const Op *op, uint32_t index,
 void compare_init(Comparer *comparer, const Mode *mode)
 {
     *comparer = (Comparer){.mode = mode, .start = time(NULL)};
+    if (mode->overlay) {
+        comparer->start -= LOWER_AGE;
+    }
     comparer->pairs = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     comparer->text = g_string_new(NULL);
 }

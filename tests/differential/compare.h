@@ -30,7 +30,7 @@ typedef struct Pair {
 /** struct Listing - what was seen of a directory through one slot. */
 typedef struct Listing {
     uint32_t since;
-    bool partial;     /* seekdir went elsewhere */
+    uint32_t sought;  /* operation that last went elsewhere in it */
     uint32_t seen[2]; /* names of the alphabet, by bit */
 } Listing;
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -77,6 +78,27 @@ static bool read_to_write(const Seen *seen)
     return S_ISREG(mount->mode) && except_recent(seen->comparer, mount->atime);
 }
 
+static bool directory_offset(const Seen *seen)
+{
+    const OpRow *row = &ops_rows[seen->op->code];
+    if (!is_part(seen, "return", "value") ||
+        (row->run != run_read && row->run != run_pread)) {
+        return false;
+    }
+    const int64_t *mount = seen->mount, *native = seen->native;
+    return *mount == -EISDIR && *native == -EINVAL;
+}
+
+static bool listed_from_the_start(const Seen *seen)
+{
+    if (!seen->comparer->mode->btrfs || !is_part(seen, "return", "value") ||
+        ops_rows[seen->op->code].run != run_readdir) {
+        return false;
+    }
+    const int64_t *mount = seen->mount, *native = seen->native;
+    return *mount == -EINVAL && *native == 0;
+}
+
 static Exception exceptions[] = {
     {"cached access time",
      "a read that the guest's page cache answers never reaches the host, so the host's "
@@ -101,6 +123,15 @@ static Exception exceptions[] = {
      "takes "
      "them from its own clock, and sends them later",
      written_back, 0},
+    {"offset of a directory that was read",
+     "read(2) looks at the offset first, and btrfs puts it where no reading can be; of a "
+     "READDIR that gives nothing, the guest's kernel learns no offset",
+     directory_offset, 0},
+    {"what was made since a directory was opened",
+     "btrfs shows it to who has sought a place, and the guest's kernel does not tell a "
+     "second reading at the start from a rewinddir(3): the next name may be too long, "
+     "where natively there is none",
+     listed_from_the_start, 0},
 };
 
 bool except_covers(const Seen *seen)

@@ -46,6 +46,8 @@ static const struct Word {
     {"statx", offsetof(Mode, statx)},
     {"memory", offsetof(Mode, memory)},
     {"overlay", offsetof(Mode, overlay)},
+    {"btrfs", offsetof(Mode, btrfs)},
+    {"xfs", offsetof(Mode, xfs)},
     {"broken", offsetof(Mode, broken)},
 };
 

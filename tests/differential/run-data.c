@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "tests/differential/run.h"
@@ -76,10 +77,23 @@ void run_pread(Side *side, const Op *op)
     tell_data(side, preadv2(run_fd(side, op, 0), iov, 2, op->arg[2], op_int(op, 3)));
 }
 
+/* Direct writing that is not aligned xfs refuses before it does anything, also where it
+ * is to append. FUSE's client takes set-id bits away first, writes where the file ends,
+ * and cuts the file to its old size when that fails. */
+static bool is_refused_early(const Side *side, const Op *op, int64_t offset)
+{
+    int fd = run_fd(side, op, 0), flags = fcntl(fd, F_GETFL);
+    return side->mode->xfs && flags >= 0 && (flags & O_DIRECT) != 0 &&
+           (((uint64_t)offset | length_of(op, 1)) & 511) != 0;
+}
+
 /* slot, length, seed */
 void run_write(Side *side, const Op *op)
 {
     int fd = run_fd(side, op, 0);
+    if (is_refused_early(side, op, lseek(fd, 0, SEEK_CUR))) {
+        return;
+    }
     run_fill(side, op->arg[2], length_of(op, 1));
     out_return(&side->out, write(fd, side->buffer, length_of(op, 1)));
     tell_offset(side, fd);
@@ -88,7 +102,7 @@ void run_write(Side *side, const Op *op)
 /* slot, length, offset, flags, seed */
 void run_pwrite(Side *side, const Op *op)
 {
-    if (is_impossible(op, 3)) {
+    if (is_impossible(op, 3) || is_refused_early(side, op, op->arg[2])) {
         return;
     }
     struct iovec iov[2];
@@ -132,12 +146,27 @@ void run_truncate(Side *side, const Op *op)
     out_return(&side->out, truncate(path, op->arg[1]));
 }
 
+/* Where there is nothing to punch, btrfs leaves set-id bits and file capabilities alone,
+ * and FUSE's client has taken them away before. */
+static bool is_punched_for_nothing(const Side *side, const Op *op)
+{
+    int fd = run_fd(side, op, 0);
+    struct stat st;
+    if (!side->mode->btrfs || (op->arg[1] & FALLOC_FL_PUNCH_HOLE) == 0 ||
+        fstat(fd, &st) < 0) {
+        return false;
+    }
+    return (geteuid() != 0 && (st.st_mode & (S_ISUID | S_ISGID)) != 0) ||
+           fgetxattr(fd, "security.capability", NULL, 0) >= 0;
+}
+
 /* slot, mode, offset, length: of the modes FUSE's client passes three on, and refuses the
  * others, which are therefore not tried natively. tmpfs refuses to zero a range; the
  * guest takes file capabilities away before it knows. */
 void run_fallocate(Side *side, const Op *op)
 {
-    if (side->mode->memory && (op->arg[1] & FALLOC_FL_ZERO_RANGE) != 0) {
+    if ((side->mode->memory && (op->arg[1] & FALLOC_FL_ZERO_RANGE) != 0) ||
+        is_punched_for_nothing(side, op)) {
         return;
     }
     const int possible =
@@ -258,9 +287,12 @@ void run_sync(Side *side, const Op *op)
     out_return(&side->out, r);
 }
 
-/* slot, offset, length, advice */
+/* slot, offset, length, advice: what is read ahead is an access to the host. */
 void run_advise(Side *side, const Op *op)
 {
     int r = posix_fadvise(run_fd(side, op, 0), op->arg[1], op->arg[2], op_int(op, 3));
+    if (op->arg[3] == POSIX_FADV_WILLNEED) {
+        run_forget_access(side, run_fd(side, op, 0));
+    }
     out_number(&side->out, FIELD_NUMBER, r);
 }

@@ -96,6 +96,17 @@ static bool is_empty(int at, const char *path)
     return fstatat(at, path, &st, 0) == 0 && S_ISREG(st.st_mode) && st.st_size == 0;
 }
 
+/* On overlayfs, opening for writing makes a copy: another time of change, fewer links.
+ * Linux goes on telling what it keeps of the file until that is too old. */
+static void look_at_copy(const Side *side, int fd, int flags)
+{
+    struct statx stx;
+    if (side->mount && side->mode->overlay && side->mode->cached_names &&
+        (flags & O_ACCMODE) != O_RDONLY) {
+        (void)statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &stx);
+    }
+}
+
 void run_open(Side *side, const Op *op)
 {
     char path[PATH_ROOM];
@@ -108,6 +119,7 @@ void run_open(Side *side, const Op *op)
     int fd = openat(at, path, flags, run_mode(op, 3));
     out_return(&side->out, fd < 0 ? -1 : 0);
     if (fd >= 0) {
+        look_at_copy(side, fd, flags);
         put(side, op->arg[4], fd);
         tell_flags(side, fd);
     }

@@ -36,6 +36,8 @@ typedef struct Mode {
     bool statx;
     bool memory;  /* the trees are on tmpfs */
     bool overlay; /* the trees are on overlayfs */
+    bool btrfs;   /* the trees are on btrfs */
+    bool xfs;     /* the trees are on xfs */
     bool broken;  /* the native side is wrong on purpose */
 } Mode;
 
