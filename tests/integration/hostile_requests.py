@@ -254,7 +254,7 @@ def _field(random, request, fields):
 
 
 def _cut(random, request, fields):
-    del request[random.randrange(len(request)):]
+    del request[random.randrange(1, len(request)):]
     if random.random() < 0.7 and len(request) >= 4:
         struct.pack_into('=I', request, 0, len(request))
 

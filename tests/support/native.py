@@ -140,6 +140,17 @@ class Layout(C.Structure):
     ]
 
 
+class ScribblerConfig(C.Structure):
+    _fields_ = [
+        ("at", C.c_void_p),
+        ("size", C.c_size_t),
+        ("one", C.c_char_p),
+        ("other", C.c_char_p),
+        ("random_from", C.c_size_t),
+        ("seed", C.c_uint),
+    ]
+
+
 POINTER = C.c_void_p
 # name: (result, arguments)
 _FUNCTIONS = {
@@ -208,6 +219,8 @@ _FUNCTIONS = {
     "client_submit_raw": (C.c_int, [POINTER, C.POINTER(Raw), POINTER]),
     "client_reap": (C.c_int, [POINTER, C.c_uint, C.POINTER(Reply), C.c_int]),
     "client_release": (None, [POINTER, C.POINTER(Reply)]),
+    "scribbler_start": (POINTER, [C.POINTER(ScribblerConfig)]),
+    "scribbler_stop": (C.c_uint64, [POINTER]),
     "reply_room": (C.c_size_t, [C.c_char_p, C.c_size_t]),
     "reply_is_expected": (C.c_bool, [C.c_uint32]),
 }
