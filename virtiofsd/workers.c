@@ -15,6 +15,10 @@
  * server that suppressed kicks reads it again afterwards; the ring's mutex orders the
  * two, so either the look re-enables kicks or the server sees the waiter and wakes it.
  *
+ * A ring that never runs empty gets no more than a burst before the other rings of the
+ * group get their turn: otherwise a guest that floods one queue would be served nothing
+ * on any other.
+ *
  * A worker that could not take back its own identity answers that request and leaves: the
  * next one would be done as somebody else. The others of its group go on; when the last
  * one leaves, lost_fd tells the main thread, because nobody would answer the guest.
@@ -40,6 +44,8 @@
 
 #define HIPRIO_QUEUE 0u
 #define WORKER_STACK_SIZE ((size_t)256 * 1024)
+/* Requests of one ring before another's turn. */
+#define BURST 16u
 
 /* epoll_data.u32 beyond all queue numbers. */
 #define EVENT_WAKE UINT32_MAX
@@ -67,6 +73,7 @@ typedef struct Worker {
     VuChain *chain;
     bool is_waiting; /* counted in group->n_waiting */
     bool has_left;   /* not counted in group->n_serving any more */
+    bool has_more;   /* a ring was left at the end of a burst */
 } Worker;
 
 struct Workers {
@@ -155,13 +162,17 @@ static void run(Worker *self, unsigned int queue, VuRing *ring)
     waits_park(self->workers->waits, request_waiting(self->request), queue, head);
 }
 
-/* Serve @ring until it is empty, or this worker cannot go on. A worker that finds
- * something is not waiting any more. */
+/* Serve @ring until it is empty, another's turn has come, or this worker cannot go on. A
+ * worker that finds something is not waiting any more. */
 static void drain(Worker *self, unsigned int queue)
 {
     VuRing *ring = atomic_load(&self->workers->queues[queue].ring);
 
-    while (ring != NULL && !self->has_left) {
+    for (unsigned int n = 0; ring != NULL && !self->has_left; n++) {
+        if (n == BURST && self->group->n_queues > 1) {
+            self->has_more = true;
+            return;
+        }
         bool kicks_stay = others_wait(self);
         VuPopResult popped = vu_ring_pop(ring, self->chain, kicks_stay);
         if (popped == VU_POP_EMPTY) {
@@ -195,7 +206,10 @@ static uint32_t wait_event(Worker *self)
     int n = 0;
 
     do {
-        set_waiting(self, true);
+        if (!self->has_more) {
+            set_waiting(self, true);
+        }
+        self->has_more = false;
         drain_group(self);
         if (self->has_left) {
             return EVENT_STOP;
