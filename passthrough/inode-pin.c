@@ -25,7 +25,8 @@
  *
  * However long the way is, no more than two descriptors are in use at once, and of the
  * inodes on it only the uppermost ones are remembered: those below are found again when
- * these have been passed.
+ * these have been passed. What is only passed by evicts nothing: the one evicted could be
+ * higher up on this very way, and to ask the host about it would be a way again.
  */
 
 enum {
@@ -82,6 +83,20 @@ static bool is_of(PtFs *fs, PtInode *inode, int fd)
     return pt_identity_equal(&found, &known);
 }
 
+/* Return: whether an inode may keep a descriptor that was opened for it. */
+static bool reserve(PtFs *fs, PtPin pin, PtFd *ret_room)
+{
+    switch (pin) {
+    case PT_PIN_KEEP:
+        return pt_fd_reserve_idle(fs, ret_room) == 0;
+    case PT_PIN_SPARE:
+        return pt_fd_reserve_spare(fs, ret_room) == 0;
+    case PT_PIN_BRIEFLY:
+    default:
+        return false;
+    }
+}
+
 /* Give the node a descriptor that was opened for it. */
 static void take_fd(PtNode *node, int fd_take, PtPin pin)
 {
@@ -89,8 +104,7 @@ static void take_fd(PtNode *node, int fd_take, PtPin pin)
     g_auto(PtFd) room = {.fd = -1};
     node->fd = fd_take;
     node->whose = PT_NODE_FD_OWN;
-    if (pin == PT_PIN_KEEP && pt_fd_reserve_idle(fs, &room) == 0 &&
-        pt_hold_install(fs, node->inode, fd_take)) {
+    if (reserve(fs, pin, &room) && pt_hold_install(fs, node->inode, fd_take)) {
         atomic_fetch_sub(&fs->n_by_name, 1);
         room.fd = fd_take;
         (void)pt_fd_steal(&room); /* the inode has it already */
@@ -153,9 +167,10 @@ static int climb(PtFs *fs, PtInode *inode, PtNode *base, Way *way)
 /* Go down, to @target, or to the end of what is remembered. */
 static int descend(PtNode *target, PtNode *base, Way *way, PtPin pin)
 {
+    PtPin pin_passed = pin == PT_PIN_KEEP ? PT_PIN_SPARE : pin;
     for (PtInode *inode = pop(way); inode != NULL; inode = pop(way)) {
         PtNode next = {.fs = target->fs, .inode = inode, .fd = -1};
-        int r = step(base, &next, pin);
+        int r = step(base, &next, inode == target->inode ? pin : pin_passed);
         if (r == 0 && inode == target->inode) {
             target->fd = next.fd;
             target->whose = next.whose;

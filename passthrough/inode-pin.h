@@ -13,7 +13,8 @@
 
 /** enum PtPin - what becomes of a descriptor that had to be opened. */
 typedef enum PtPin {
-    PT_PIN_KEEP,    /* the inode keeps it, if there is room for it */
+    PT_PIN_KEEP,    /* the inode keeps it, if there is room for it, or it can be made */
+    PT_PIN_SPARE,   /* the inode keeps it, if there is room; nothing is evicted */
     PT_PIN_BRIEFLY, /* it is closed with the node; nothing is evicted */
 } PtPin;
 

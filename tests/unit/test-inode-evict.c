@@ -78,6 +78,30 @@ static void test_new_files(void)
     scratch_close(&s);
 }
 
+/* On the way to a deep directory no other on that way is closed for it, one after the
+ * other, each of which would have to be asked for along the same way. */
+static void test_deep(void)
+{
+    uint64_t ids[MANY];
+    char path[2 * MANY + 1] = "";
+    Scratch s = scratch_few(FEW);
+    for (int i = 0; i < MANY; i++) {
+        strcat(path, i == 0 ? "d" : "/d");
+        host_mkdir(&s, path);
+    }
+    let_settle();
+    for (int i = 0; i < MANY; i++) {
+        ids[i] = lookup(&s, i == 0 ? root : ids[i - 1], "d").nodeid;
+    }
+    for (int i = MANY - 1; i > 0; i /= 2) {
+        uint32_t before = s.fs->n_evictions;
+        g_assert_cmpint(getattr_error(&s, ids[i]), ==, 0);
+        g_assert_cmpuint(s.fs->n_evictions - before, <=, 8);
+        assert_within_budget(&s, FEW);
+    }
+    scratch_close(&s);
+}
+
 /* The guest has everything open: that is an error for who opens, for nobody else. */
 static void test_all_open(void)
 {
@@ -292,6 +316,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/inode-evict/more-than-descriptors", test_more_than_descriptors);
     g_test_add_func("/inode-evict/new-files", test_new_files);
+    g_test_add_func("/inode-evict/deep", test_deep);
     g_test_add_func("/inode-evict/all-open", test_all_open);
     g_test_add_func("/inode-evict/nameless-stays", test_nameless_stays);
     g_test_add_func("/inode-evict/misplaced-stays", test_misplaced_stays);
