@@ -5,9 +5,11 @@ if the VMM had gone, or is answered, and then everything goes on.
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import errno
 import os
+import select
 import socket
 import struct
 import tempfile
@@ -268,6 +270,25 @@ def kinds(peer):
     found['empty memfd'] = memfd(peer, 0)
     found['short memfd'] = memfd(peer, 4096)
     return found
+
+
+def anonymous(peer):
+    """Descriptors that are as nameless as an eventfd, and something else."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    epoll = select.epoll()
+    inner = select.epoll()
+    epoll.register(inner.fileno(), select.EPOLLIN)
+    timer = libc.timerfd_create(1, os.O_NONBLOCK)
+    each_nanosecond = struct.pack('=qqqq', 0, 1, 0, 1)
+    assert libc.timerfd_settime(timer, 0, each_nanosecond, None) == 0
+    inotify = libc.inotify_init1(os.O_NONBLOCK)
+    libc.inotify_add_watch(inotify, b'/', 0xFFF)
+    signals = libc.signalfd(-1, bytes(128), os.O_NONBLOCK)
+    for one in (epoll, inner):
+        peer.undo.callback(one.close)
+    return {'epoll': epoll.fileno(), 'timer': peer.fd(timer),
+            'inotify': peer.fd(inotify), 'signals': peer.fd(signals),
+            'process': peer.fd(os.pidfd_open(os.getpid()))}
 
 
 KINDS = ('pipe for reading', 'pipe for writing', '/ 0', '/etc/passwd 0',

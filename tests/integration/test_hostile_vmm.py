@@ -34,10 +34,11 @@ def peers(start, memory_share, scratch, extra_args):
     found.close()
 
 
-def run_all(peers, all_of_them, cases, sample=1):
-    """All cases, or in the quick tier of slow builds every n-th."""
+def run_all(peers, all_of_them, cases):
+    """All cases; every third with a sanitizer, where each daemon takes its time."""
     fates = {ENDS: 0, STAYS: 0}
-    for case in itertools.islice(all_of_them, 0, None, sample):
+    step = 3 if os.environ.get('VIRTIOFSD_SANITIZER') else 1
+    for case in itertools.islice(all_of_them, 0, None, step):
         fates[peers.run(case)] += 1
     cases(sum(fates.values()))
     print(f'{fates}, {peers.n_daemons} daemons')
@@ -60,6 +61,26 @@ def test_kinds_of_descriptors(peers, cases):
     run_all(peers, messages.kinds_of_descriptors(), cases)
 
 
+@pytest.mark.hostile('vmm-no-eventfd', 'idle')
+def test_nameless_descriptors(peers, cases):
+    """Who gives another nameless descriptor has no interrupts, or none of his kicks is
+    heard: it costs nobody else anything.
+    """
+    peer = peers.get()
+    for request in (vmm.SET_VRING_KICK, vmm.SET_VRING_CALL, vmm.SET_VRING_ERR):
+        for fd in messages.anonymous(peer).values():
+            peer.send(request, struct.pack('=Q', VICTIM), [fd])
+            peer.frontend.queues[VICTIM].kick()
+            peer.client.submit(peer.client.pack(fuse.STATFS, 1), 200, queue=VICTIM)
+            assert peer.fate() == STAYS
+            assert_idle(peer.daemon)
+            peer.client.reset()
+            peer.frontend.ask(vmm.SET_VRING_ERR, struct.pack('=Q', VICTIM),
+                              [messages.eventfd(peer)])
+            peer.go_on()
+            cases(1)
+
+
 @pytest.mark.hostile('number-messages', 'vmm-index')
 def test_indices(peers, cases):
     run_all(peers, messages.indices(), cases)
@@ -68,6 +89,22 @@ def test_indices(peers, cases):
 @pytest.mark.hostile('number-messages', 'vmm-order')
 def test_unknown(peers, cases):
     run_all(peers, messages.unknown(), cases)
+
+
+@pytest.mark.hostile('number-messages', 'vmm-sizes')
+def test_configuration_space(peers, cases):
+    """What lies in it is told, what does not is an answer of no bytes."""
+    peer = peers.get()
+    for offset, size in itertools.product(
+            (0, 1, 39, 40, 41, 255, 256, 1 << 31, 0xFFFFFF00, 0xFFFFFFFF),
+            (0, 1, 4, 40, 41, 255, 256)):
+        peer.frontend.send(vmm.GET_CONFIG, struct.pack('=III', offset, size, 0)
+                           + bytes(size))
+        told = peer.frontend.receive().payload
+        is_inside = size > 0 and offset + size <= 40
+        assert len(told) == (12 + size if is_inside else 0)
+        cases(1)
+    peer.go_on()
 
 
 # ---- memory
