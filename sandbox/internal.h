@@ -31,6 +31,14 @@ bool sandbox_fail(GError **error, int code, const char *what, const char *mend);
 void sandbox_limit_core(void);
 
 /**
+ * sandbox_limit_processes() - no more processes and threads.
+ *
+ * The limit counts what the user has on the whole host, so before all threads exist there
+ * is no number that is right. It does not bind root outside of a user namespace.
+ */
+void sandbox_limit_processes(void);
+
+/**
  * sandbox_limit_files() - set RLIMIT_NOFILE.
  * @wanted: as SandboxConfig.rlimit_nofile.
  * @ret_limit: the soft limit in force afterwards.

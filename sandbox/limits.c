@@ -24,6 +24,14 @@ void sandbox_limit_core(void)
     (void)setrlimit(RLIMIT_CORE, &none);
 }
 
+void sandbox_limit_processes(void)
+{
+    static const struct rlimit none = {.rlim_cur = 0, .rlim_max = 0};
+
+    /* Likewise. */
+    (void)setrlimit(RLIMIT_NPROC, &none);
+}
+
 /* The kernel's ceiling for RLIMIT_NOFILE, for root too. */
 static uint64_t read_nr_open(void)
 {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "sandbox/internal.h"
+#include "sandbox/sanitizer.h"
 #include "sandbox/seccomp-list.h"
 
 /* Numbers of calls are searched, not compared one after the other. */
@@ -105,6 +106,10 @@ static bool build(const SandboxConfig *config, scmp_filter_ctx filter, GError **
 
 bool sandbox_seal(const SandboxConfig *config, GError **error)
 {
+    /* A sanitizer looks for leaks in a thread that it makes at the end. */
+    if (!SANDBOX_ASAN && !SANDBOX_TSAN) {
+        sandbox_limit_processes();
+    }
     if (config->seccomp == SANDBOX_SECCOMP_NONE) {
         return true;
     }

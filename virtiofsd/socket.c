@@ -28,6 +28,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/un.h>
 
 #include "virtiofsd/autofd.h"
@@ -86,9 +87,10 @@ static int folder_of(const Socket *self)
     return self->folder >= 0 ? self->folder : AT_FDCWD;
 }
 
-static bool is_same(const OwnFile *file, const struct stat *status)
+static bool is_same(const OwnFile *file, const struct statx *status)
 {
-    return file->device == status->st_dev && file->inode == status->st_ino;
+    return file->device == makedev(status->stx_dev_major, status->stx_dev_minor) &&
+           file->inode == status->stx_ino;
 }
 
 static void own(OwnFile *file, char *name_take, const struct stat *status)
@@ -101,10 +103,11 @@ static void own(OwnFile *file, char *name_take, const struct stat *status)
 /* Removes what was made here, and nothing that has taken its name since. */
 static void disown(const Socket *self, OwnFile *file)
 {
-    struct stat status;
+    struct statx status;
 
     if (file->name != NULL &&
-        fstatat(folder_of(self), file->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+        statx(folder_of(self), file->name, AT_SYMLINK_NOFOLLOW, STATX_INO, &status) ==
+            0 &&
         is_same(file, &status)) {
         /* There is nobody left to tell. */
         (void)unlinkat(folder_of(self), file->name, 0);

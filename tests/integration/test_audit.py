@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is left of the host in a daemon that serves: its privileges, namespaces, mounts,
-directories, descriptors and memory, in every sandbox and whoever starts it. This looks
-at the process from outside; tests/unit/test-sandbox.c tries the same from inside.
+directories, descriptors, limits and memory, in every sandbox and whoever starts it. This
+looks at the process from outside; tests/unit/test-sandbox.c tries the same from inside.
 """
 
 import contextlib
 import dataclasses
 import errno
 import os
+import re
+import resource
 import stat
+import struct
+import subprocess
 
 import pytest
 
 import fuse_client as fuse
+import inject
 import launch
 import users
 from frontend import Frontend
@@ -20,6 +25,8 @@ from frontend import Frontend
 pytestmark = pytest.mark.sandboxed
 
 KEPT_CAPS = '00000000880000db'  # those that virtiofsd(1) names
+KEPT_NAMES = ('chown', 'dac_override', 'fowner', 'fsetid', 'setgid', 'setuid', 'mknod',
+              'setfcap')
 NO_CAPS = '0000000000000000'
 STANDARD = (0, 1, 2)
 NAMESPACES = {'mnt', 'net', 'ipc', 'uts', 'cgroup'}
@@ -170,14 +177,40 @@ def test_privileges(scene):
 @pytest.mark.hostile('cage-dumpable', 'cage-core')
 def test_who_may_look_at_it(scene):
     """Nobody of the user's, who starts programs of the guest's files, may attach: /proc
-    shows by its owner whether the process is closed. It leaves no core file.
+    shows by its owner whether the process is closed. Nor may somebody with the ids and
+    the capabilities of the daemon, without a sandbox that is for tests.
     """
     is_closed = scene.case.mode != 'none'
     if scene.case.is_user:
         assert os.stat(f'{scene.proc}/maps').st_uid == (0 if is_closed else users.USER)
-    limits = scene.daemon.proc('limits').splitlines()
-    core = next(line for line in limits if line.startswith('Max core file size'))
-    assert core.split()[4:6] == ['0', '0']
+    assert may_attach(scene) == (not is_closed)
+
+
+def may_attach(scene):
+    """Somebody as powerful as the daemon, and no more. Links in /proc are for whoever may
+    attach.
+    """
+    kept = ','.join(f'+{name}' for name in KEPT_NAMES)
+    who = ['--bounding-set', f'-all,{kept}']
+    if scene.case.is_user:
+        who = ['--reuid', str(users.USER), '--regid', str(users.USER), '--clear-groups']
+    done = subprocess.run(['setpriv', *who, 'readlink', f'{scene.proc}/exe'], check=False,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return done.returncode == 0
+
+
+def test_limits(scene):
+    """No core file, no new process or thread, and as many files as virtiofsd(1) says."""
+    limits = {line[:26].strip(): line[26:].split()[:2]
+              for line in scene.daemon.proc('limits').splitlines()}
+    assert limits['Max core file size'] == limits['Max processes'] == ['0', '0']
+    with open('/proc/sys/fs/nr_open', encoding='ascii') as file:
+        most = min(1000000, int(file.read()))
+    files = [int(word) for word in limits['Max open files']]
+    may_raise = int(status_of('/proc/self')['CapEff'], 16) >> 24 & 1
+    if scene.case.is_user or not may_raise:  # CAP_SYS_RESOURCE
+        most = min(most, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    assert files[0] >= most
 
 
 # ---- what it is in
@@ -244,6 +277,40 @@ def assert_descriptor_folder(path):
     """All that it holds are numbers, and it is above itself."""
     assert all(name.isdigit() for name in os.listdir(path))
     assert same(path, f'{path}/..')
+
+
+@pytest.mark.skipif(not inject.IS_POSSIBLE, reason='not for this machine yet')
+def test_landlock(scene):
+    """/proc does not show it; but it refuses to list the folder of descriptors, which
+    nothing else does, and in the socket's folder everything but removing files.
+    """
+    folders = [number for number, _ in folders_of(scene)]
+    ours = next(n for n in folders if all(
+        name.isdigit() for name in os.listdir(f'{scene.proc}/fd/{n}')))
+    how = struct.pack('=QQQ', os.O_RDONLY | os.O_DIRECTORY, 0, 0)
+    look = struct.pack('=QQQ', os.O_PATH, 0, 0)
+
+    def attempt(call):
+        found = [call('openat2', n, b'.\0', how, len(how)) for n in folders] + [
+            call('openat2', ours, b'.\0', look, len(look))]
+        for number in found:
+            if number >= 0:
+                call('close', number)
+        return found
+    *opened, seen = inject.run(scene.daemon.pid, attempt)
+    assert seen >= 0
+    for number, result in zip(folders, opened):
+        link = f'{scene.proc}/fd/{number}'
+        if number == ours or same(link, os.path.dirname(scene.daemon.socket_path)):
+            assert result == -errno.EACCES, os.readlink(link)
+        else:
+            assert result >= 0, os.readlink(link)
+
+
+def folders_of(scene):
+    for number, what in scene.daemon.descriptors().items():
+        if stat.S_ISDIR(os.stat(f'{scene.proc}/fd/{number}').st_mode):
+            yield number, what
 
 
 # ---- what it holds
@@ -323,7 +390,12 @@ def test_descriptors(scene):
 
 
 def test_memory(scene):
-    """Nothing that can be written can run, nor does any file of the share."""
+    """Nothing that can be written can run, nor does any file of the share; and what is
+    the guest's stays out of every dump.
+    """
+    text = scene.daemon.proc('smaps')
+    guests = re.findall(r'^\S+ rw-s .*?^VmFlags: (.*?)$', text, re.MULTILINE | re.DOTALL)
+    assert guests and all('dd' in flags.split() for flags in guests)
     known = identities_below(scene.share)
     for line in scene.daemon.proc('maps').splitlines():
         fields = line.split(None, 5)

@@ -30,3 +30,30 @@ class Strace:
         self.process.terminate()
         self.process.wait()
         self.process.stderr.close()
+
+
+class Traced:
+    """A program that becomes `binary` under the eyes of strace(1), from its first call to
+    its last. The process keeps its id and its parent.
+    """
+
+    def __init__(self, binary, folder):
+        self.path = os.path.join(folder, 'traced')
+        self.output = os.path.join(folder, 'trace-of-all')
+        with open(self.output, 'w', encoding='ascii'):
+            os.chmod(self.output, 0o666)  # whoever starts it
+        with open(self.path, 'w', encoding='ascii') as file:
+            file.write('#!/bin/sh\n'
+                       f'exec strace -D -f -q -s 300 -o {self.output} {binary} "$@"\n')
+        os.chmod(self.path, 0o755)
+
+    def lines(self, pid):
+        """All of a process that has ended: (thread, what it did)."""
+        def read():
+            with open(self.output, encoding='utf-8', errors='replace') as file:
+                pairs = [line.split(None, 1) for line in file.read().splitlines()]
+            # The last one may not be complete.
+            return [(int(pair[0]), pair[1]) for pair in pairs if len(pair) == 2]
+        eventually(lambda: any(line[0] == pid and line[1].startswith('+++')
+                               for line in read()))
+        return read()

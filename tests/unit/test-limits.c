@@ -2,6 +2,7 @@
 /* The limit of open files: the default rule, explicit values, and what cannot be had. */
 #include <errno.h>
 #include <linux/capability.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -145,6 +146,35 @@ static void test_no_core(void)
     child_passes(no_core, NULL);
 }
 
+static void *thread_main(void *data)
+{
+    return data;
+}
+
+/* Root, outside of a user namespace, is bound by none. */
+static void no_process(const void *data)
+{
+    struct rlimit limit = {.rlim_cur = 1, .rlim_max = 1};
+    pthread_t thread;
+
+    sandbox_limit_processes();
+    g_assert_cmpint(getrlimit(RLIMIT_NPROC, &limit), ==, 0);
+    g_assert_cmpuint(limit.rlim_cur, ==, 0);
+    g_assert_cmpuint(limit.rlim_max, ==, 0);
+    if (geteuid() == 0) {
+        become_modest();
+        g_assert_cmpint(setresuid(1000, 1000, 1000), ==, 0);
+    }
+    g_assert_cmpint(fork(), ==, -1);
+    g_assert_cmpint(errno, ==, EAGAIN);
+    g_assert_cmpint(pthread_create(&thread, NULL, thread_main, NULL), ==, EAGAIN);
+}
+
+static void test_no_process(void)
+{
+    child_passes(no_process, NULL);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -153,5 +183,6 @@ int main(int argc, char **argv)
     g_test_add_func("/limits/default/falls-back", test_default_falls_back);
     g_test_add_func("/limits/explicit", test_explicit);
     g_test_add_func("/limits/no-core", test_no_core);
+    g_test_add_func("/limits/no-process", test_no_process);
     return g_test_run();
 }

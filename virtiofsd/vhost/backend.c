@@ -6,6 +6,7 @@
 #include "virtiofsd/vhost/backend.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 
 void vu_backend_init(VuBackend *backend)
@@ -16,12 +17,12 @@ void vu_backend_init(VuBackend *backend)
 int vu_backend_connect_take(VuBackend *backend, int socket_take)
 {
     g_auto(AutoFd) socket = socket_take;
-    struct stat st;
+    struct statx st;
 
-    if (fstat(socket, &st) < 0) {
+    if (statx(socket, "", AT_EMPTY_PATH, STATX_TYPE, &st) < 0) {
         return -errno;
     }
-    if (!S_ISSOCK(st.st_mode)) {
+    if (!S_ISSOCK(st.stx_mode)) {
         return -ENOTSOCK;
     }
     vu_backend_clear(backend);

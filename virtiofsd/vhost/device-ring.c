@@ -79,13 +79,14 @@ int vu_on_set_vring_enable(VuDevice *device, VuMessage *message)
  * write to an eventfd neither blocks nor reaches a file. */
 static int event_fd_of(VuMessage *message, int *ret_fd)
 {
-    struct stat st;
+    struct statx st;
 
     if ((message->payload.u64 & VU_VRING_NOFD) != 0) {
         *ret_fd = -1;
         return 0;
     }
-    if (fstat(message->fds[0], &st) < 0 || (st.st_mode & S_IFMT) != 0) {
+    if (statx(message->fds[0], "", AT_EMPTY_PATH, STATX_TYPE, &st) < 0 ||
+        (st.stx_mode & S_IFMT) != 0) {
         return -EPROTO;
     }
     *ret_fd = vu_message_steal_fd(message, 0);

@@ -8,6 +8,7 @@
 #include "virtiofsd/vhost/memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <stdalign.h>
 #include <stdatomic.h>
@@ -69,14 +70,15 @@ static void mapping_unref(Mapping *mapping)
 /* May @fd back the range? Also finds the unit in which it can be mapped. */
 static int check_descriptor(int fd, const VuMemoryRange *range, uint64_t *ret_granule)
 {
-    struct stat st;
+    struct statx st;
     struct statfs fs;
     uint64_t end = range->mmap_offset + range->size; /* checked not to wrap */
 
-    if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0) {
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE, &st) < 0 ||
+        fstatfs(fd, &fs) < 0) {
         return -errno;
     }
-    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < end) {
+    if (!S_ISREG(st.stx_mode) || st.stx_size < end) {
         return -EINVAL;
     }
     if (fs.f_type == FUSE_SUPER_MAGIC) {
