@@ -218,7 +218,8 @@ def test_rows(runs, bridged):
                 second.recv(1)
             daemon.signal(signal.SIGUSR1)
             time.sleep(0.1)
-    with runs.run('--inode-file-handles=prefer', '--posix-acl=auto', '--syslog') as daemon:
+    with runs.run('--inode-file-handles=prefer', '--posix-acl=auto',
+                  '--syslog') as daemon:
         with guest(daemon) as client:
             data(client, names(client))
             daemon.signal(signal.SIGUSR1)

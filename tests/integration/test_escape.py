@@ -55,7 +55,8 @@ ATTACKS = (
     ('keyctl', 0, -3, 0), ('add_key', b'user\0', b'x\0', b'x', 1, -3),
     ('request_key', b'user\0', b'x\0', 0, -3), ('seccomp', 0, 0, 0), ('prctl', 4, 1),
     ('landlock_create_ruleset', 0, 0, 1), ('personality', 0xffffffff),
-    ('init_module', 0, 0, b'\0'), ('finit_module', 0, b'\0', 0), ('kexec_load', 0, 0, 0, 0),
+    ('init_module', 0, 0, b'\0'), ('finit_module', 0, b'\0', 0),
+    ('kexec_load', 0, 0, 0, 0),
     ('reboot', 0xfee1dead, 672274793, 0, 0), ('swapon', b'/x\0', 0), ('acct', b'/x\0'),
     ('quotactl', 0, 0, 0, 0), ('syslog', 3, 0, 0), ('settimeofday', bytes(16), 0),
     ('clock_settime', 0, bytes(16)), ('sethostname', b'x', 1), ('iopl', 3),
@@ -74,8 +75,9 @@ ATTACKS = (
 )
 
 PATHS = (b'/etc/shadow', b'/etc/passwd', b'../../../../etc/shadow', b'/proc/1/root',
-         b'/proc/1/root/etc/shadow', b'/proc/self/root', b'/proc/self/mem', b'/proc/1/mem',
-         b'/proc/self/exe', b'/proc/self/fd/0/../..', b'/dev/mem', b'/dev/kmsg', b'/dev/null',
+         b'/proc/1/root/etc/shadow', b'/proc/self/root', b'/proc/self/mem',
+         b'/proc/1/mem', b'/proc/self/exe', b'/proc/self/fd/0/../..', b'/dev/mem',
+         b'/dev/kmsg', b'/dev/null',
          b'/sys/kernel/security', b'/run/x', b'/..', b'/../..')
 
 
@@ -159,7 +161,8 @@ def try_paths(call, folders):
     return opened
 
 
-@pytest.mark.parametrize('options', [(), ('--seccomp=none',)], ids=['sealed', 'no filter'])
+@pytest.mark.parametrize('options', [(), ('--seccomp=none',)],
+                         ids=['sealed', 'no filter'])
 def test_paths(begin, options):
     """No path leads out: with the filter, and by Landlock alone."""
     daemon = begin(*options)
@@ -199,7 +202,8 @@ def lost_without_filter(call):
         'chroot': call('chroot', b'/\0'), 'setns': call('setns', 0, 0),
         'open_tree': call('open_tree', *ROOT, 1),
         'pivot_root': call('pivot_root', b'.\0', b'.\0'),
-        'connect': call('connect', tcp, address, 16), 'bind': call('bind', tcp, address, 16),
+        'connect': call('connect', tcp, address, 16),
+        'bind': call('bind', tcp, address, 16),
         'module': call('init_module', 0, 0, b'\0'),
         'reboot': call('reboot', 0xfee1dead, 672274793, 0, 0),
         'handle': call('open_by_handle_at', HERE, struct.pack('=Ii8x', 8, 1), 0),

@@ -20,7 +20,8 @@ from strace import Traced
 
 pytestmark = [pytest.mark.sandboxed, pytest.mark.unwatched('strace is in its way')]
 
-LIBRARIES = ('lib', 'lib64', 'usr/lib', 'lib/x86_64-linux-gnu', 'usr/lib/x86_64-linux-gnu')
+LIBRARIES = ('lib', 'lib64', 'usr/lib', 'lib/x86_64-linux-gnu',
+             'usr/lib/x86_64-linux-gnu')
 PLANTED = [
     'etc/localtime', 'etc/nsswitch.conf', 'etc/passwd', 'etc/group', 'etc/ld.so.cache',
     'etc/ld.so.preload', 'etc/host.conf', 'etc/locale.alias', 'usr/share/zoneinfo/UTC',

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""System calls of our choice, made by a running process itself: what code of an attacker's
-could ask of the kernel from there. By ptrace(2); the process goes on afterwards as if
-nothing had happened, if it has survived.
+"""System calls of our choice, made by a running process itself: what code of an
+attacker's could ask of the kernel from there. By ptrace(2); the process goes on
+afterwards as if nothing had happened, if it has survived.
 """
 
 import contextlib

@@ -37,7 +37,7 @@ typedef enum What {
     ASK_PROCFD,  /* walk from the directory of descriptors */
     ASK_REOPEN,  /* open a file, or "" for the share, again through its descriptor's
                     number... */
-    ASK_REOPEN_AS_USER, /* ... in a thread that is user 1000 */
+    ASK_REOPEN_AS_USER, /* ... as user 1000 */
     ASK_REOPEN_TO_WRITE,
     ASK_SET_ID, /* make it set-user-id */
     ASK_MAKE_DEVICE,
@@ -76,47 +76,39 @@ static inline int try_open(int dir_fd, const char *path, uint64_t flags)
     return fd;
 }
 
-typedef struct Reopen {
-    const SandboxView *view;
-    const char *path;
-    bool as_user;
-    uint64_t flags;
-    int result;
-} Reopen;
-
-static inline void *reopen_main(void *data)
+/* As a worker does it: for this thread alone; the C library would change them all. */
+static inline void borrow_ids(uid_t uid, gid_t gid)
 {
-    Reopen *reopen = data;
-    int fd = reopen->path[0] == '\0'
-                 ? fcntl(reopen->view->root_fd, F_DUPFD_CLOEXEC, 0)
-                 : open_at(reopen->view->root_fd, reopen->path, O_PATH | O_NOFOLLOW);
-
-    if (fd < 0) {
-        reopen->result = fd;
-        return NULL;
+    /* The group while we are root, or again are. */
+    if (uid == 0) {
+        g_assert_cmpint(syscall(SYS_setresuid, -1, uid, -1), ==, 0);
     }
-    g_autofree char *number = g_strdup_printf("%d", fd);
-    if (reopen->as_user) {
-        /* For this thread alone: the C library would change them all. */
-        g_assert_cmpint(syscall(SYS_setresgid, -1, 1000, -1), ==, 0);
-        g_assert_cmpint(syscall(SYS_setresuid, -1, 1000, -1), ==, 0);
+    g_assert_cmpint(syscall(SYS_setresgid, -1, gid, -1), ==, 0);
+    if (uid != 0) {
+        g_assert_cmpint(syscall(SYS_setresuid, -1, uid, -1), ==, 0);
     }
-    reopen->result = try_open(reopen->view->procfd, number, reopen->flags);
-    (void)close(fd);
-    return NULL;
 }
 
-static inline int reopen_in_thread(const SandboxView *view, const Ask *ask)
+static inline int reopen(const SandboxView *view, const Ask *ask)
 {
-    Reopen reopen = {.view = view,
-                     .path = ask->path,
-                     .as_user = ask->what == ASK_REOPEN_AS_USER,
-                     .flags = ask->what == ASK_REOPEN_TO_WRITE ? O_WRONLY : O_RDONLY};
-    pthread_t thread;
+    const uint64_t flags = ask->what == ASK_REOPEN_TO_WRITE ? O_WRONLY : O_RDONLY;
+    const uid_t uid = geteuid();
+    const gid_t gid = getegid();
+    int fd = ask->path[0] == '\0'
+                 ? fcntl(view->root_fd, F_DUPFD_CLOEXEC, 0)
+                 : open_at(view->root_fd, ask->path, O_PATH | O_NOFOLLOW);
 
-    g_assert_cmpint(pthread_create(&thread, NULL, reopen_main, &reopen), ==, 0);
-    g_assert_cmpint(pthread_join(thread, NULL), ==, 0);
-    return reopen.result;
+    if (fd < 0) {
+        return fd;
+    }
+    g_autofree char *number = g_strdup_printf("%d", fd);
+    if (ask->what == ASK_REOPEN_AS_USER) {
+        borrow_ids(1000, 1000);
+    }
+    int result = try_open(view->procfd, number, flags);
+    borrow_ids(uid, gid);
+    (void)close(fd);
+    return result;
 }
 
 static inline int answer(const SandboxView *view, const Ask *ask)
@@ -135,7 +127,7 @@ static inline int answer(const SandboxView *view, const Ask *ask)
     case ASK_REOPEN:
     case ASK_REOPEN_AS_USER:
     case ASK_REOPEN_TO_WRITE:
-        return reopen_in_thread(view, ask);
+        return reopen(view, ask);
     case ASK_SET_ID:
         return fchmodat(view->root_fd, ask->path, 04755, 0) < 0 ? -errno : 0;
     case ASK_MAKE_DEVICE:
