@@ -11,11 +11,12 @@ import os
 import re
 import resource
 import stat
-import struct
 import subprocess
+import sys
 
 import pytest
 
+import audit
 import fuse_client as fuse
 import inject
 import launch
@@ -25,8 +26,6 @@ from frontend import Frontend
 pytestmark = pytest.mark.sandboxed
 
 KEPT_CAPS = '00000000880000db'  # those that virtiofsd(1) names
-KEPT_NAMES = ('chown', 'dac_override', 'fowner', 'fsetid', 'setgid', 'setuid', 'mknod',
-              'setfcap')
 NO_CAPS = '0000000000000000'
 STANDARD = (0, 1, 2)
 NAMESPACES = {'mnt', 'net', 'ipc', 'uts', 'cgroup'}
@@ -183,26 +182,12 @@ def test_who_may_look_at_it(scene):
     is_closed = scene.case.mode != 'none'
     if scene.case.is_user:
         assert os.stat(f'{scene.proc}/maps').st_uid == (0 if is_closed else users.USER)
-    assert may_attach(scene) == (not is_closed)
-
-
-def may_attach(scene):
-    """Somebody as powerful as the daemon, and no more. Links in /proc are for whoever may
-    attach.
-    """
-    kept = ','.join(f'+{name}' for name in KEPT_NAMES)
-    who = ['--bounding-set', f'-all,{kept}']
-    if scene.case.is_user:
-        who = ['--reuid', str(users.USER), '--regid', str(users.USER), '--clear-groups']
-    done = subprocess.run(['setpriv', *who, 'readlink', f'{scene.proc}/exe'], check=False,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return done.returncode == 0
+    assert audit.may_attach(scene.daemon) == (not is_closed)
 
 
 def test_limits(scene):
     """No core file, no new process or thread, and as many files as virtiofsd(1) says."""
-    limits = {line[:26].strip(): line[26:].split()[:2]
-              for line in scene.daemon.proc('limits').splitlines()}
+    limits = audit.limits(scene.daemon)
     assert limits['Max core file size'] == limits['Max processes'] == ['0', '0']
     with open('/proc/sys/fs/nr_open', encoding='ascii') as file:
         most = min(1000000, int(file.read()))
@@ -284,33 +269,34 @@ def test_landlock(scene):
     """/proc does not show it; but it refuses to list the folder of descriptors, which
     nothing else does, and in the socket's folder everything but removing files.
     """
-    folders = [number for number, _ in folders_of(scene)]
-    ours = next(n for n in folders if all(
-        name.isdigit() for name in os.listdir(f'{scene.proc}/fd/{n}')))
-    how = struct.pack('=QQQ', os.O_RDONLY | os.O_DIRECTORY, 0, 0)
-    look = struct.pack('=QQQ', os.O_PATH, 0, 0)
-
-    def attempt(call):
-        found = [call('openat2', n, b'.\0', how, len(how)) for n in folders] + [
-            call('openat2', ours, b'.\0', look, len(look))]
-        for number in found:
-            if number >= 0:
-                call('close', number)
-        return found
-    *opened, seen = inject.run(scene.daemon.pid, attempt)
-    assert seen >= 0
-    for number, result in zip(folders, opened):
+    ours = audit.procfd(scene.daemon)
+    found = audit.can_list(scene.daemon, audit.folders(scene.daemon))
+    for number, result in found.items():
         link = f'{scene.proc}/fd/{number}'
-        if number == ours or same(link, os.path.dirname(scene.daemon.socket_path)):
-            assert result == -errno.EACCES, os.readlink(link)
-        else:
-            assert result >= 0, os.readlink(link)
+        is_closed = number == ours or same(link, os.path.dirname(
+            scene.daemon.socket_path))
+        assert result == (-errno.EACCES if is_closed else 0), os.readlink(link)
 
 
-def folders_of(scene):
-    for number, what in scene.daemon.descriptors().items():
-        if stat.S_ISDIR(os.stat(f'{scene.proc}/fd/{number}').st_mode):
-            yield number, what
+def test_printed(scene):
+    """All of it in words, by a program that can be pointed at any daemon."""
+    done = subprocess.run([sys.executable, '-B', audit.__file__, str(scene.daemon.pid)],
+                          stdout=subprocess.PIPE, text=True, check=True)
+    lines = done.stdout.splitlines()
+    is_apart, mode = scene.case.is_apart, scene.case.mode
+    kept = NO_CAPS if scene.case.is_user and not is_apart else KEPT_CAPS
+    wanted = {f'CapPrm: {kept}', f'CapEff: {kept}', f'CapInh: {NO_CAPS}',
+              f'CapAmb: {NO_CAPS}', 'NoNewPrivs: 1', 'Seccomp: 2', 'Groups: ',
+              'Max core file size: 0 0', 'Max processes: 0 0',
+              f'dumpable: {"yes" if mode == "none" else "no"}'}
+    if inject.IS_POSSIBLE:
+        wanted.add('Landlock: yes')
+    if not is_apart:
+        wanted.add('own namespaces: ')
+    assert wanted - set(lines) == set()
+    assert sum(line.startswith('descriptor ') for line in lines) > 8
+    mounts = [line for line in lines if line.startswith('mount: ')]
+    assert mode == 'none' or len(mounts) <= 2
 
 
 # ---- what it holds
