@@ -16,21 +16,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tests/support/fuse-harness.h"
+#include "tests/fuzz/stream.h"
 #include "virtiofsd/log.h"
 
-#define RECORD_HEAD 4u
-#define MOST_RECORDS 64
 /* No file grows beyond this, so that no input fills the disk. */
 #define FILE_SIZE_MAX (1 << 20)
 #define CANARY "canary"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static size_t load16(const uint8_t *at)
-{
-    return (size_t)at[0] | (size_t)at[1] << 8;
-}
 
 static void write_file(const char *path)
 {
@@ -49,6 +42,28 @@ static void go_home(void)
     g_assert_cmpint(fchdir(home), ==, 0);
 }
 
+/* What --translate-uid and --xattrmap make, once. */
+static PtTranslation *translation;
+static PtXattrMap *xattr_map;
+
+static void make_maps(void)
+{
+    static const char *const rules[] = {"map:1000:0:1", "squash-guest:2000:1:100",
+                                        "forbid-guest:3000:10", "host:5:7:3"};
+    static const char map[] = ":prefix:client:trusted.:user.virtiofs.:"
+                              ":bad:all:security.bad::"
+                              ":unsupported:client:user.no::"
+                              ":prefix:server::user.virtiofs.:"
+                              ":ok:all:::";
+    g_autoptr(GError) error = NULL;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rules); i++) {
+        g_assert_true(pt_translation_add(&translation, rules[i], &error));
+    }
+    xattr_map = pt_xattr_map_parse(map, &error);
+    g_assert_no_error(error);
+}
+
 static void prepare(void)
 {
     const struct rlimit most = {FILE_SIZE_MAX, FILE_SIZE_MAX};
@@ -63,6 +78,7 @@ static void prepare(void)
     g_assert_cmpint(home, >=, 0);
     go_home();
     write_file("outside");
+    make_maps();
 }
 
 static void make_share(void)
@@ -75,15 +91,24 @@ static void make_share(void)
     g_assert_cmpint(mkfifo("share/fifo", 0644), ==, 0);
 }
 
-static PtFs *open_share(const SessionConfig *session)
+/* The modes that are left: a nibble. */
+static PtFs *open_share(const SessionConfig *session, unsigned int modes)
 {
+    static const PtInodeHandles handles[] = {
+        PT_INODE_HANDLES_NEVER, PT_INODE_HANDLES_NEVER, PT_INODE_HANDLES_PREFER,
+        PT_INODE_HANDLES_MANDATORY};
     const PtConfig config = {
         .cache = session->cache,
-        .announce_submounts = true,
+        .announce_submounts = session->announce_submounts,
         .allow_direct_io = session->cache == PT_CACHE_NEVER,
         .preserve_noatime = session->writeback,
         .readonly = session->readonly,
-        .max_descriptors = 200,
+        .inode_handles = handles[modes & 3],
+        .uids = (modes & 4) != 0 ? translation : NULL,
+        .gids = (modes & 4) != 0 ? translation : NULL,
+        .xattr_map = (modes & 8) != 0 ? xattr_map : NULL,
+        /* Few enough for one stream to use them up. */
+        .max_descriptors = (modes & 3) == 1 ? 12 : 200,
     };
     int root = open("share", O_PATH | O_DIRECTORY | O_CLOEXEC);
     int procfd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -113,35 +138,21 @@ static void check_canary(void)
     g_assert_cmpuint(st.st_mode, ==, S_IFREG | 0644);
 }
 
-static void run_stream(Harness *harness, const uint8_t *data, size_t size)
-{
-    for (int i = 0; i < MOST_RECORDS && size >= RECORD_HEAD; i++) {
-        size_t room = MIN(load16(data), HARNESS_OUT_SIZE);
-        size_t length = MIN(load16(data + 2), size - RECORD_HEAD);
-        Message message = {.size = 0};
-        length = MIN(length, sizeof(message.bytes));
-        message_add(&message, data + RECORD_HEAD, length);
-        /* Much room in small pieces costs much time and teaches little. */
-        harness->split = (unsigned int)(room < 512 ? room % 5 : room % 2 * 4096);
-        (void)harness_run(harness, &message, room, false);
-        data += RECORD_HEAD + length;
-        size -= RECORD_HEAD + length;
-    }
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (size == 0) {
+    if (size < STREAM_HEAD) {
         return 0;
     }
-    const SessionConfig config = harness_config_of(*data);
+    const SessionConfig config = stream_config(data);
+    if (geteuid() != 0) {
+        _exit(77); /* skipped: it could not be anybody else */
+    }
     if (home == 0) {
         prepare();
     }
     make_share();
-    Harness *harness = harness_new_on(&config, open_share(&config));
-    harness_init(harness, UINT64_MAX);
-    run_stream(harness, data + 1, size - 1);
+    Harness *harness = harness_new_on(&config, open_share(&config, data[1] >> 4));
+    stream_run(harness, data, size);
     harness_free(harness);
     go_home();
     check_canary();

@@ -31,7 +31,7 @@ SessionConfig harness_config(void)
     };
 }
 
-SessionConfig harness_config_of(uint8_t modes)
+SessionConfig harness_config_of(uint16_t modes)
 {
     SessionConfig config = harness_config();
 
@@ -42,7 +42,11 @@ SessionConfig harness_config_of(uint8_t modes)
     config.security_label =
         config.xattr && (modes & 16) != 0 ? SESSION_AUTO : SESSION_NEVER;
     config.killpriv_v2 = (modes & 32) == 0;
-    config.cache = modes >> 6;
+    config.cache = modes >> 6 & 3;
+    config.posix_lock = (modes & 0x100) != 0;
+    config.flock = (modes & 0x200) != 0;
+    config.allow_mmap = (modes & 0x400) != 0;
+    config.announce_submounts = (modes & 0x800) == 0;
     config.negative_timeout_ns = config.cache == PT_CACHE_ALWAYS ? 1 : 0;
     return config;
 }
@@ -404,9 +408,18 @@ int harness_run(Harness *harness, Message *message, size_t room, bool fix_length
     Segments out = segments_new(room, harness->split);
     segments_fill(&in, message->bytes);
 
-    const RequestBuffers buffers = {
-        .in = in.iov, .n_in = in.n, .out = out.iov, .n_out = out.n};
+    const RequestBuffers buffers = {.in = in.iov,
+                                    .n_in = in.n,
+                                    .out = out.iov,
+                                    .n_out = out.n,
+                                    .may_wait = harness->may_wait};
     harness->length = request_run(harness->worker, &buffers);
+    if (harness->length == REQUEST_WAITS) {
+        harness->length = 0;
+        segments_free(&in);
+        segments_free(&out);
+        return HARNESS_WAITS;
+    }
     segments_gather(&out, harness->reply.bytes, MIN(harness->length, room));
     segments_free(&in);
     segments_free(&out);

@@ -19,6 +19,8 @@
 #define HARNESS_OPCODES 54u
 /** Room for any reply that a test asks for. */
 #define HARNESS_OUT_SIZE (72 * 1024)
+/** What harness_run() returns for a request that is put aside. */
+#define HARNESS_WAITS 2
 
 /** struct Harness - a session, one worker, and the last reply. */
 typedef struct Harness {
@@ -26,6 +28,7 @@ typedef struct Harness {
     Session *session;
     RequestWorker *worker;
     unsigned int split; /* how segments are cut: see harness_run() */
+    bool may_wait;      /* a request may be put aside: HARNESS_WAITS */
     uint64_t unique;
     size_t length; /* of the reply; 0 for none */
     union {
@@ -45,8 +48,8 @@ typedef struct Message {
 
 /** harness_config() - the defaults of --cache=auto. */
 SessionConfig harness_config(void);
-/** harness_config_of() - one that a byte of fuzz chooses; 0 is harness_config(). */
-SessionConfig harness_config_of(uint8_t modes);
+/** harness_config_of() - one that bits of fuzz choose; 0 is harness_config(). */
+SessionConfig harness_config_of(uint16_t modes);
 
 /** harness_new() - on a new null-fs. @config: NULL for harness_config(). */
 Harness *harness_new(const SessionConfig *config);
@@ -76,7 +79,7 @@ bool message_honest(Message *message, uint32_t opcode);
  * that size.
  *
  * Fails the test if the reply is not well-formed.
- * Return: the reply's error, 1 if there was none (no reply).
+ * Return: the reply's error, 1 if there was none (no reply), HARNESS_WAITS.
  */
 int harness_run(Harness *harness, Message *message, size_t room, bool fix_length);
 

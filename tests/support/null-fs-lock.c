@@ -7,7 +7,7 @@
 
 #include "tests/support/null-fs-private.h"
 
-static int set(_Atomic uint64_t *place, uint64_t owner, uint32_t type)
+static int set(PtFs *fs, _Atomic uint64_t *place, uint64_t owner, uint32_t type)
 {
     uint64_t now = 0;
     uint64_t ours = owner + 1;
@@ -18,6 +18,7 @@ static int set(_Atomic uint64_t *place, uint64_t owner, uint32_t type)
             place, &now, 0, memory_order_relaxed, memory_order_relaxed);
         return 0;
     }
+    atomic_store_explicit(&null_fs_locks(fs)->is_used, true, memory_order_relaxed);
     bool is_taken = atomic_compare_exchange_strong_explicit(
         place, &now, ours, memory_order_relaxed, memory_order_relaxed);
     return is_taken || now == ours ? 0 : -EAGAIN;
@@ -43,7 +44,8 @@ int pt_lock_set(PtFs *fs, const PtLock *lock)
 
     note(fs, __func__, lock);
     if (result == 0) {
-        result = set(&null_fs_locks(fs)->owners[lock->nodeid], lock->owner, lock->type);
+        result =
+            set(fs, &null_fs_locks(fs)->owners[lock->nodeid], lock->owner, lock->type);
     }
     return null_fs_end(fs, result);
 }
@@ -54,7 +56,8 @@ int pt_flock(PtFs *fs, const PtLock *lock)
 
     note(fs, __func__, lock);
     if (result == 0) {
-        result = set(&null_fs_locks(fs)->handles[lock->nodeid], lock->handle, lock->type);
+        result =
+            set(fs, &null_fs_locks(fs)->handles[lock->nodeid], lock->handle, lock->type);
     }
     return null_fs_end(fs, result);
 }
@@ -86,7 +89,7 @@ int pt_lock_get(PtFs *fs, PtLock *lock)
 void pt_lock_close(PtFs *fs, uint64_t nodeid, uint64_t owner)
 {
     if (null_fs_begin(fs, nodeid) == 0) {
-        (void)set(&null_fs_locks(fs)->owners[nodeid], owner, F_UNLCK);
+        (void)set(fs, &null_fs_locks(fs)->owners[nodeid], owner, F_UNLCK);
     }
     (void)null_fs_end(fs, 0);
 }
@@ -95,6 +98,9 @@ void null_fs_locks_reset(PtFs *fs)
 {
     NullFsLocks *locks = null_fs_locks(fs);
 
+    if (!atomic_exchange_explicit(&locks->is_used, false, memory_order_relaxed)) {
+        return;
+    }
     for (size_t i = 0; i <= NULL_FS_NODES; i++) {
         atomic_store_explicit(&locks->owners[i], 0, memory_order_relaxed);
         atomic_store_explicit(&locks->handles[i], 0, memory_order_relaxed);

@@ -14,6 +14,7 @@
 typedef struct NullFsLocks {
     _Atomic uint64_t owners[NULL_FS_NODES + 1];  /* of record locks */
     _Atomic uint64_t handles[NULL_FS_NODES + 1]; /* of whole files */
+    _Atomic bool is_used;                        /* else nobody holds any */
 } NullFsLocks;
 
 NullFsLocks *null_fs_locks(PtFs *fs);
