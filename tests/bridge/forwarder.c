@@ -191,6 +191,14 @@ static bool is_dispensable(const Forwarder *forwarder, const Slot *slot)
                forwarder->config.n_slots / 4;
 }
 
+static void record(const Forwarder *forwarder, RecorderKind kind,
+                   const struct iovec *bytes, size_t room)
+{
+    if (forwarder->config.recorder != NULL) {
+        recorder_add(forwarder->config.recorder, kind, bytes, 1, bytes->iov_len, room);
+    }
+}
+
 /* Send a request on its way; the slot is not ours afterwards. */
 static int forward(Forwarder *forwarder, const Reader *reader, Slot *slot, size_t size)
 {
@@ -213,9 +221,7 @@ static int forward(Forwarder *forwarder, const Reader *reader, Slot *slot, size_
     if (slot->opcode == FUSE_INIT) {
         init_filter_request(slot->in, size);
     }
-    if (forwarder->config.recorder != NULL) {
-        recorder_add(forwarder->config.recorder, slot->in, size);
-    }
+    record(forwarder, RECORDER_REQUEST, &(struct iovec){slot->in, size}, slot->out_size);
     (void)__atomic_fetch_add(&forwarder->n_requests, 1, __ATOMIC_RELAXED);
     unsigned int queue = reply_is_expected(slot->opcode) ? reader->queue : 0;
     return submit(forwarder, queue, slot, size);
@@ -293,6 +299,7 @@ static void finish_init(Forwarder *forwarder, Slot *slot, size_t size)
 static void write_answer(Forwarder *forwarder, Slot *slot, uint32_t used)
 {
     size_t size = check_answer(forwarder, slot, used);
+    record(forwarder, RECORDER_REPLY, &(struct iovec){slot->out, size}, 0);
     if (slot->opcode == FUSE_INIT) {
         finish_init(forwarder, slot, size);
     }

@@ -21,7 +21,8 @@ import time
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "support")]
+sys.path[:0] = [HERE, *(os.path.join(os.path.dirname(HERE), folder)
+                        for folder in ("support", "fuzz"))]
 
 import corpus  # noqa: E402
 from bridge import (  # noqa: E402
@@ -284,21 +285,24 @@ class BridgeTest(unittest.TestCase):
         self.assertEqual(self.daemon.wait(), 0)
 
     def test_record(self):
-        """Every request is recorded, and a recording can be split."""
+        """Every request and its reply is recorded; a recording becomes streams."""
         recording = os.path.join(self.folder, "recording")
         bridge = self.bridge(f"--record={recording}")
         self.make_tree(self.path("t"), 2, 3)
         self.finish(bridge)
-        found = list(corpus.requests(recording))
-        self.assertEqual(corpus.opcode_of(found[0]), INIT)
-        for data in found:
-            self.assertEqual(struct.unpack_from("=I", data)[0], len(data))
-        opcodes = {corpus.opcode_of(data) for data in found}
+        found = corpus.calls(recording)
+        self.assertEqual(found[0].opcode, INIT)
+        for call in found:
+            self.assertEqual(struct.unpack_from("=I", call.data)[0], call.size)
+            self.assertEqual(call.error is None, call.room == 0)
+        opcodes = {call.opcode for call in found}
         self.assertLessEqual({1, 3, 4, 6, 9, 13, 16, 35}, opcodes)
         target = os.path.join(self.folder, "corpus")
-        n = corpus.split(recording, target, per_opcode=3)
+        n, count = corpus.convert([recording], target)
         self.assertEqual(len(os.listdir(target)), n)
-        self.assertGreaterEqual(n, len(opcodes))
+        self.assertGreaterEqual(n, len(found) // corpus.STREAM // 2)
+        self.assertEqual(set(count), opcodes)
+        self.assertEqual(sum(count.values()), len(found))
 
     def test_usage(self):
         """Wrong command lines: status 2, one line. No daemon: status 1, one line."""

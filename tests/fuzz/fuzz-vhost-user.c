@@ -2,8 +2,9 @@
 /*
  * Fuzzes the vhost-user back-end: a stream of messages from a VMM. The input is a row of
  * records: request, flags, which descriptors come along (a nibble for how many, one for
- * the first one's kind), how the stream is cut, a little-endian u16 of payload size, and
- * the payload. After each message every started ring is popped as a worker would.
+ * the first one's kind), what else is done (HOW_*), a little-endian u16 of payload size,
+ * and the payload. After each message every started ring is popped as a worker would, and
+ * its chains are retired, held until later, or parked.
  *
  * No descriptor is left behind: that is asserted after each stream.
  */
@@ -20,20 +21,78 @@
 #define N_QUEUES 3u
 #define MOST_POPS 64
 #define MOST_RECORDS 64
+#define MOST_HELD 16u
+#define MEMORY_SIZE (1 << 20)
+/* No request: the guest offers a chain on each ring where seeds.py has them. */
+#define WRITE_MEMORY 0xfe
+
+/* What is done with a message, and with what the rings offer after it. */
+enum {
+    HOW_HOLD = 1,      /* requests go on running */
+    HOW_PARK = 2,      /* they wait for something */
+    HOW_FINISH = 4,    /* those that are held end */
+    HOW_TRUNCATE = 8,  /* memory is taken away before */
+    HOW_CUT = 16,      /* half of the message comes, and then the VMM goes */
+    HOW_LATE_FDS = 32, /* the descriptors come with the payload */
+    HOW_FULL = 64,     /* the VMM does not read what is answered */
+    HOW_CLAIM = 128,   /* the size is what the record says, not what it has */
+};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* A request that has not ended: it holds memory. */
+typedef struct Held {
+    VuChain *chain;
+    VuRing *ring;
+} Held;
 
 typedef struct Bench {
     VuDevice *device;
     VuChain *chain;
+    Held held[MOST_HELD];
+    unsigned int n_held;
+    /* Parked, by queue. */
+    uint16_t parked[N_QUEUES][MOST_HELD];
+    unsigned int n_parked[N_QUEUES];
     int peer;
-    int kinds[5]; /* what may come along */
+    bool is_dirty; /* memory is not as it was made */
+    int kinds[5];  /* what may come along */
 } Bench;
+
+#define MEMORY_KIND 1
+
+/* Answer what is parked in a queue. */
+static void finish_parked(Bench *bench, unsigned int queue)
+{
+    VuRing *ring = vu_device_ring(bench->device, queue);
+
+    while (bench->n_parked[queue] > 0) {
+        uint16_t head = bench->parked[queue][bench->n_parked[queue] - 1];
+        if (!vu_ring_unpark(ring, head, bench->chain)) {
+            return; /* paused: the VMM is about to change memory */
+        }
+        bench->n_parked[queue]--;
+        vu_ring_push(ring, bench->chain, 0);
+    }
+}
+
+static void finish_held(Bench *bench)
+{
+    while (bench->n_held > 0) {
+        Held *held = &bench->held[--bench->n_held];
+        vu_ring_push(held->ring, held->chain, 0);
+    }
+}
 
 static void on_queue(void *opaque, unsigned int queue)
 {
     (void)opaque;
     (void)queue;
+}
+
+static void on_settle(void *opaque, unsigned int queue)
+{
+    finish_parked(opaque, queue);
 }
 
 static void on_start(void *opaque, unsigned int queue, int kick_fd)
@@ -52,7 +111,7 @@ static int memory_file(void)
 {
     int fd = memfd_create("guest", MFD_CLOEXEC);
 
-    g_assert_cmpint(ftruncate(fd, 1 << 20), ==, 0);
+    g_assert_cmpint(ftruncate(fd, MEMORY_SIZE), ==, 0);
     return fd;
 }
 
@@ -69,12 +128,15 @@ static Bench *bench_new(void)
         .n_queues = N_QUEUES,
         .tag = "fuzzed",
         .interrupt_fd = interrupt_fd,
-        .handler = {bench, on_start, on_queue, on_queue, on_queue, on_reset},
+        .handler = {bench, on_start, on_queue, on_settle, on_queue, on_reset},
     };
     g_autoptr(GError) error = NULL;
     bench->device = vu_device_new(&config, &error);
     g_assert_no_error(error);
     bench->chain = vu_chain_new();
+    for (size_t i = 0; i < MOST_HELD; i++) {
+        bench->held[i].chain = vu_chain_new();
+    }
     bench->kinds[0] = make_event();
     bench->kinds[1] = memory_file();
     bench->kinds[2] = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -127,7 +189,7 @@ static size_t next_record(const uint8_t *data, size_t size, Record *record, size
     record->header = (struct vu_msg_header){
         .request = data[0],
         .flags = data[1],
-        .size = (uint32_t)((data[3] & 0x80) != 0 ? claimed : n),
+        .size = (uint32_t)((data[3] & HOW_CLAIM) != 0 ? claimed : n),
     };
     memcpy(record->payload, data + RECORD_HEAD, n);
     *ret_n = n;
@@ -142,7 +204,23 @@ static void drain_replies(const Bench *bench)
     }
 }
 
-static void serve_rings(Bench *bench)
+/* A worker has the chain in @held or in bench->chain. */
+static void serve_chain(Bench *bench, VuRing *ring, unsigned int queue, uint8_t how)
+{
+    if ((how & HOW_PARK) != 0 && bench->n_parked[queue] < MOST_HELD &&
+        vu_ring_may_park(ring)) {
+        bench->parked[queue][bench->n_parked[queue]++] = vu_ring_park(ring, bench->chain);
+    } else if ((how & HOW_HOLD) != 0 && bench->n_held < MOST_HELD) {
+        Held *held = &bench->held[bench->n_held++];
+        VuChain *empty = held->chain;
+        *held = (Held){.chain = bench->chain, .ring = ring};
+        bench->chain = empty;
+    } else {
+        vu_ring_push(ring, bench->chain, 0);
+    }
+}
+
+static void serve_rings(Bench *bench, uint8_t how)
 {
     for (unsigned int queue = 0; queue < N_QUEUES; queue++) {
         VuRing *ring = vu_device_ring(bench->device, queue);
@@ -150,8 +228,72 @@ static void serve_rings(Bench *bench)
             if (vu_ring_pop(ring, bench->chain, false) == VU_POP_EMPTY) {
                 break;
             }
-            vu_ring_push(ring, bench->chain, 0);
+            serve_chain(bench, ring, queue, how);
         }
+    }
+    if ((how & HOW_FINISH) != 0) {
+        finish_held(bench);
+        for (unsigned int queue = 0; queue < N_QUEUES; queue++) {
+            finish_parked(bench, queue);
+        }
+    }
+}
+
+/* Return: whether all of it was sent. */
+static bool send_record(Bench *bench, Record *record, size_t n, uint8_t fds, uint8_t how)
+{
+    size_t whole = sizeof(record->header) + n;
+
+    if ((how & HOW_CUT) != 0) {
+        (void)send_piece(bench, record, whole / 2, fds);
+        (void)shutdown(bench->peer, SHUT_WR);
+        return true;
+    }
+    if ((how & HOW_LATE_FDS) != 0) {
+        return send_piece(bench, record, sizeof(record->header), 0) &&
+               send_piece(bench, record->payload, n, fds);
+    }
+    return send_piece(bench, record, whole, fds);
+}
+
+static void prepare_record(Bench *bench, uint8_t how)
+{
+    if ((how & HOW_TRUNCATE) != 0) {
+        g_assert_cmpint(ftruncate(bench->kinds[MEMORY_KIND], 0x1000), ==, 0);
+        bench->is_dirty = true;
+    }
+    if ((how & HOW_FULL) != 0) {
+        const int least = 1;
+        char bytes[4096] = {0};
+        int ours = vu_device_fd(bench->device);
+        (void)setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &least, sizeof(least));
+        while (send(ours, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+        }
+    }
+}
+
+static void write_memory(Bench *bench, uint64_t at, const void *bytes, size_t size)
+{
+    /* Memory that was taken away grows again here, which no VMM does: harmless. */
+    ssize_t written = pwrite(bench->kinds[MEMORY_KIND], bytes, size, (off_t)at);
+    g_assert_cmpint(written, ==, (ssize_t)size);
+    bench->is_dirty = true;
+}
+
+/* Rings of 16 entries, one in each 0x8000 bytes: descriptors, avail, used. The payload
+ * is what the descriptor table is to be, else it is one chain of two. */
+static void offer(Bench *bench, const Record *record, size_t n)
+{
+    const struct vring_desc honest[] = {
+        {GUEST_GPA + 0x20000, 40, VRING_DESC_F_NEXT, 1},
+        {GUEST_GPA + 0x21000, 0x1800, VRING_DESC_F_WRITE, 0},
+    };
+    const uint16_t avail[] = {0, 3, 0, 0, 0};
+
+    for (uint64_t base = 0; base < 2 * 0x8000; base += 0x8000) {
+        write_memory(bench, base, n > 0 ? (const void *)record->payload : honest,
+                     n > 0 ? n : sizeof(honest));
+        write_memory(bench, base + 0x1000, avail, sizeof(avail));
     }
 }
 
@@ -164,14 +306,42 @@ static void run_stream(Bench *bench, const uint8_t *data, size_t size)
         if (used == 0) {
             return;
         }
-        if (!send_piece(bench, &record, sizeof(record.header) + n, data[2]) ||
+        if (record.header.request == WRITE_MEMORY) {
+            offer(bench, &record, n);
+            serve_rings(bench, data[3]);
+            data += used;
+            size -= used;
+            continue;
+        }
+        prepare_record(bench, data[3]);
+        if (!send_record(bench, &record, n, data[2], data[3]) ||
             vu_device_handle(bench->device) != VU_OK) {
             return;
         }
-        serve_rings(bench);
+        serve_rings(bench, data[3]);
         drain_replies(bench);
         data += used;
         size -= used;
+    }
+}
+
+/* What still runs when the VMM has gone ends now. */
+static void leave(Bench *bench)
+{
+    if (!vu_device_disconnect(bench->device, 0)) {
+        g_assert_cmpuint(bench->n_held, >, 0);
+        finish_held(bench);
+        g_assert_true(vu_device_disconnect(bench->device, 0));
+    }
+    for (unsigned int queue = 0; queue < N_QUEUES; queue++) {
+        g_assert_cmpuint(bench->n_parked[queue], ==, 0);
+    }
+    g_assert_cmpuint(bench->n_held, ==, 0);
+    close(bench->peer);
+    if (bench->is_dirty) {
+        g_assert_cmpint(ftruncate(bench->kinds[MEMORY_KIND], 0), ==, 0);
+        g_assert_cmpint(ftruncate(bench->kinds[MEMORY_KIND], MEMORY_SIZE), ==, 0);
+        bench->is_dirty = false;
     }
 }
 
@@ -188,8 +358,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bench->peer = pair[0];
     vu_device_connect_take(bench->device, pair[1]);
     run_stream(bench, data, size);
-    g_assert_true(vu_device_disconnect(bench->device, 0));
-    close(bench->peer);
+    leave(bench);
     g_assert_cmpuint(count_fds(), ==, before);
     return 0;
 }

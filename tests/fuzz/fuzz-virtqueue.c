@@ -13,6 +13,7 @@
 
 #include "tests/unit/vhost-ring.h"
 #include "virtiofsd/log.h"
+#include "virtiofsd/vhost/guard.h"
 
 #define HEAD_SIZE 4u
 #define MEMORY_SIZE 0x8000u
@@ -23,17 +24,30 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* The guest, kept from run to run, and its memory under three ways of cutting it. */
+/* The guest, kept from run to run, and its memory under four ways of cutting it. */
 typedef struct Bench {
     int fd;
     uint8_t *guest;
-    VuMemory *memory[3];
+    VuMemory *memory[4];
     VuChain *chain;
     int idle_fd;
 } Bench;
 
 /* Which pages each way leaves out, as bits; regions meet wherever two pages follow. */
-static const uint32_t holes[] = {0, 1u << 5, 1u << 3 | 1u << 6};
+static const uint32_t holes[] = {0, 1u << 5, 1u << 3 | 1u << 6, 0};
+/* The last way cuts where tables lie, too. */
+#define FINE 3
+static const uint64_t fine_cuts[] = {0x0808, 0x0818, 0x0860, 0x0900, 0x2000};
+
+/* What the device does. */
+enum {
+    HOW_OTHERS_WAIT = 1,
+    HOW_PARK = 2,
+    HOW_CALL = 4,
+    HOW_TRUNCATE = 8, /* the VMM takes memory away */
+    HOW_PAUSE = 16,
+    HOW_REPLACE_CALL = 32,
+};
 
 static void add_region(VuMemory **memory, int fd, uint64_t begin, uint64_t end)
 {
@@ -48,11 +62,17 @@ static void add_region(VuMemory **memory, int fd, uint64_t begin, uint64_t end)
     *memory = larger;
 }
 
-static VuMemory *cut_memory(int fd, uint32_t left_out)
+/* The rings are in one region. */
+static VuMemory *cut_memory(int fd, uint32_t left_out, bool is_fine)
 {
     VuMemory *memory = vu_memory_new();
+    uint64_t begin = 0;
 
-    add_region(&memory, fd, 0, 2 * PAGE); /* the rings are in one region */
+    for (size_t i = is_fine ? 0 : G_N_ELEMENTS(fine_cuts) - 1;
+         i < G_N_ELEMENTS(fine_cuts); i++) {
+        add_region(&memory, fd, begin, fine_cuts[i]);
+        begin = fine_cuts[i];
+    }
     for (uint64_t page = 2; page < MEMORY_SIZE / PAGE; page++) {
         if ((left_out >> page & 1) == 0) {
             add_region(&memory, fd, page * PAGE, (page + 1) * PAGE);
@@ -72,7 +92,7 @@ static Bench *bench_new(void)
         mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, bench->fd, 0);
     g_assert_true(bench->guest != MAP_FAILED);
     for (size_t i = 0; i < G_N_ELEMENTS(holes); i++) {
-        bench->memory[i] = cut_memory(bench->fd, holes[i]);
+        bench->memory[i] = cut_memory(bench->fd, holes[i], i == FINE);
     }
     bench->chain = vu_chain_new();
     bench->idle_fd = make_event();
@@ -98,18 +118,56 @@ static void touch(const VuChain *chain)
     (void)sink;
 }
 
+/* Chains that wait for something. */
+typedef struct Parked {
+    uint16_t heads[4 << 6];
+    size_t n;
+    bool is_paused;
+} Parked;
+
+/* Take up what was put aside: the guest may have changed its descriptors meanwhile. */
+static void serve_parked(Bench *bench, VuRing *ring, Parked *parked)
+{
+    while (parked->n > 0) {
+        uint16_t head = parked->heads[--parked->n];
+        if (!vu_ring_unpark(ring, head, bench->chain)) {
+            g_assert_true(parked->is_paused);
+            vu_ring_resume(ring);
+            parked->is_paused = false;
+            g_assert_true(vu_ring_unpark(ring, head, bench->chain));
+        }
+        touch(bench->chain);
+        vu_ring_push(ring, bench->chain, 0);
+    }
+}
+
 static void serve(Bench *bench, VuRing *ring, uint32_t queue_size, uint8_t how)
 {
+    Parked parked = {.n = 0};
+
     /* The guest can offer a queue at once; what our own writes offer anew comes on top,
      * and an honest device would go on for ever. */
     for (uint32_t i = 0; i < 4 * queue_size; i++) {
-        VuPopResult popped = vu_ring_pop(ring, bench->chain, (how & 1) != 0);
+        VuPopResult popped =
+            vu_ring_pop(ring, bench->chain, (how & HOW_OTHERS_WAIT) != 0);
         if (popped == VU_POP_EMPTY) {
-            return;
+            break;
         }
         touch(bench->chain);
-        vu_ring_push(ring, bench->chain, how);
+        if ((how & HOW_REPLACE_CALL) != 0) {
+            g_assert_cmpint(vu_ring_set_call_take(ring, make_event()), ==, 0);
+        }
+        if ((how & HOW_PARK) != 0 && i % 2 == 0 && vu_ring_may_park(ring)) {
+            parked.heads[parked.n++] = vu_ring_park(ring, bench->chain);
+        } else {
+            vu_ring_push(ring, bench->chain, how);
+        }
     }
+    if ((how & HOW_PAUSE) != 0) {
+        vu_ring_pause(ring);
+        parked.is_paused = true;
+    }
+    serve_parked(bench, ring, &parked);
 }
 
 static void start(Bench *bench, VuRing *ring, const uint8_t *head, uint32_t queue_size)
@@ -129,25 +187,59 @@ static void start(Bench *bench, VuRing *ring, const uint8_t *head, uint32_t queu
     vu_ring_set_enabled(ring, true);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void bench_free(Bench *bench)
 {
-    static Bench *bench;
+    for (size_t i = 0; i < G_N_ELEMENTS(holes); i++) {
+        vu_memory_unref(bench->memory[i]);
+    }
+    (void)munmap(bench->guest, MEMORY_SIZE);
+    vu_chain_free(bench->chain);
+    close(bench->fd);
+    close(bench->idle_fd);
+    g_free(bench);
+}
 
-    if (bench == NULL) {
-        bench = bench_new();
-    }
-    if (size < HEAD_SIZE) {
-        return 0;
-    }
+static void run(Bench *bench, const uint8_t *data, size_t size)
+{
+    const uint8_t how = data[3];
     size_t used = MIN(size - HEAD_SIZE, MEMORY_SIZE);
+
     memcpy(bench->guest, data + HEAD_SIZE, used);
     memset(bench->guest + used, 0, MEMORY_SIZE - used);
     uint32_t queue_size = 1u << (data[1] % 7);
     VuRing *ring = vu_ring_new(1, bench->idle_fd);
+    if ((how & HOW_CALL) != 0) {
+        g_assert_cmpint(vu_ring_set_call_take(ring, make_event()), ==, 0);
+        g_assert_cmpint(vu_ring_set_error_take(ring, make_event()), ==, 0);
+    }
     start(bench, ring, data, queue_size);
-    serve(bench, ring, queue_size, data[3]);
+    if ((how & HOW_TRUNCATE) != 0) {
+        g_assert_cmpint(ftruncate(bench->fd, (data[1] >> 4) * PAGE / 2), ==, 0);
+    }
+    serve(bench, ring, queue_size, how);
     vu_ring_stop(ring);
     g_assert_cmpuint(vu_ring_in_flight(ring), ==, 0);
     vu_ring_free(ring);
+    vu_guard_clear();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static Bench *kept;
+
+    if (size < HEAD_SIZE) {
+        return 0;
+    }
+    if (kept == NULL) {
+        g_assert_cmpint(vu_guard_install(), ==, 0);
+        kept = bench_new();
+    }
+    /* What was taken away does not come back. */
+    bool is_lost = (data[3] & HOW_TRUNCATE) != 0;
+    Bench *bench = is_lost ? bench_new() : kept;
+    run(bench, data, size);
+    if (is_lost) {
+        bench_free(bench);
+    }
     return 0;
 }
