@@ -61,8 +61,9 @@ ENTRY_SIZE = 128
 MODE_AT = 100  # in fuse_entry_out
 NAME_AT = 24   # in fuse_dirent
 
-STREAM = 24     # requests
-DATA_MAX = 64   # bytes of a WRITE that are kept
+CALLS_MAX = 20000  # of a recording; the others are as these
+STREAM = 24        # requests
+DATA_MAX = 64      # bytes of a WRITE that are kept
 READ_MAX = 4080
 GIVEN_MAX = 120
 S_IFMT, S_IFDIR, S_IFREG, S_IFLNK = 0o170000, 0o040000, 0o100000, 0o120000
@@ -140,10 +141,14 @@ def records(path):
             yield kind, size, room, data
 
 
-def calls(path):
-    """All requests of a recording, in order, with their replies."""
+def calls(path, count=None):
+    """The first requests of a recording, in order, with replies; all are counted."""
     found, open_calls = [], {}
     for kind, size, room, data in records(path):
+        if kind == REQUEST and count is not None:
+            count[struct.unpack_from("=I", data, 4)[0] if len(data) >= 8 else 0] += 1
+        if len(found) >= CALLS_MAX:
+            continue
         if kind == REQUEST and len(data) >= IN_HEADER.size:
             call = Call(data, size, room)
             open_calls[call.unique] = call
@@ -306,13 +311,21 @@ def is_usable(call):
     return len(call.data) == call.size or call.opcode == NUMBERS["WRITE"]
 
 
+# Where requests say what is to be done: flags, modes, commands.
+WHAT = {**dict.fromkeys(numbers("SETATTR", "OPEN", "OPENDIR", "CREATE", "TMPFILE"), 40),
+        **dict.fromkeys(numbers("RENAME2", "SETXATTR"), 48), NUMBERS["IOCTL"]: 52,
+        **dict.fromkeys(numbers("LSEEK"), 56), NUMBERS["FALLOCATE"]: 64,
+        **dict.fromkeys(numbers("GETLK", "SETLK", "SETLKW"), 72)}
+
+
 def is_novel(window, seen):
     """Whether it has requests of a kind that few others have."""
     novel = False
     for call in window:
-        kind = call.opcode, call.error, len(call.data).bit_length(), call.data[40:48]
+        at = WHAT.get(call.opcode, len(call.data))
+        kind = call.opcode, call.error, len(call.data).bit_length(), call.data[at:at + 4]
         seen[kind] += 1
-        novel = novel or seen[kind] <= 2
+        novel = novel or seen[kind] <= 3
     return novel
 
 
@@ -357,8 +370,7 @@ def convert(paths, directory):
     os.makedirs(directory, exist_ok=True)
     count, seen, n = collections.Counter(), collections.Counter(), 0
     for path in files_of(paths):
-        found = calls(path)
-        count.update(call.opcode for call in found)
+        found = calls(path, count)
         for data in streams(found, seen):
             name = hashlib.sha256(data).hexdigest()[:24]
             with open(os.path.join(directory, name), "wb") as file:
