@@ -259,10 +259,40 @@ def name_seeds():
             yield struct.pack("<H", nibble << 12 | 4) + b"".join(row)
 
 
+def odd_seeds():
+    """What is cut, too long or in many pieces."""
+    init = struct.pack("=IIII", 7, 38, 0, 2**32 - 1)
+    makes = struct.pack("=II", 0o755, 0) + b"made\0"
+    groups, too_long = struct.pack("=II", 8, 32), bytes(4104)
+    cut = [struct.pack("<HH", 64, 20) + bytes(20), request(26, body=init + bytes(8)),
+           request(26, body=init), request(26, body=struct.pack("=IIII", 6, 0, 0, 0)),
+           request(26, body=struct.pack("=IIII", 8, 0, 0, 0)), request(38),
+           request(3, body=bytes(16)), request(26, body=init + bytes(48)),
+           request(1, body=b"n" * 256 + b"\0"), request(1, body=b"n" * 5000 + b"\0"),
+           request(1, body=b"open"), request(22, body=bytes(8) + b"n" * 256 + b"\0"),
+           request(12, body=struct.pack("=Q", 1) + b"a\0" + b"n" * 256 + b"\0"),
+           request(6, body=b"a\0" + b"t" * 4096 + b"\0"),
+           request(9, body=makes + groups, extlen=1),
+           request(9, body=makes + struct.pack("=II", 16, 1) + bytes(8), extlen=2),
+           request(9, body=makes + struct.pack("=II", 8, 1), extlen=1),
+           request(9, body=makes + too_long, extlen=513),
+           request(9, body=makes + bytes(8)), request(0), request(99),
+           request(42, body=struct.pack("=II", 9, 0) + bytes(16))]
+    data = [request(1, body=b"file\0"), request(14, FILE, struct.pack("=II", 2, 0)),
+            request(16, FILE, struct.pack("=QQIIQII", FIRST, 0, 4096, 0, 0, 2, 0)
+                    + bytes(4096), room=63),
+            request(15, FILE, struct.pack("=QQIIQII", FIRST, 0, 4080, 0, 0, 2, 0),
+                    room=4159), lock(31, 1, SHARED, handle=99), lock(31, 1, 9)]
+    for modes in (0, 4, 8 | 4, 16 | 4, 0x800 | 8 | 4, 0x800 | 16 | 4, POSIX_LOCK):
+        for row in (cut, data):
+            yield struct.pack("<H", modes) + b"".join(row)
+
+
 def request_seeds():
     """All rows, and one of the rare requests in several modes."""
     yield from lock_seeds()
     yield from name_seeds()
+    yield from odd_seeds()
     start = [request(1, body=b"file\0"), request(14, FILE, struct.pack("=II", 2, 0))]
     read_only = [request(1, body=b"file\0"), request(14, FILE, bytes(8)),
                  request(35, body=struct.pack("=IIII", 0o100, 0o644, 0, 0) + b"file\0")]
@@ -280,11 +310,13 @@ XATTR_MAPS = [
     b":prefix:all:user.:" + b"p" * 250 + b": :ok:all:::",
     b":ok:all:user.a::" * 255 + b":bad:all:::",
     b"", b":map:a", b":what:all:::", b":ok:some:::", b":ok:client:::", b":ok:server:::",
-    b":map:::x", b":ok:all:user.::", b":ok:all:" + b"k" * 256 + b"::",
+    b":ok:all:user.a::" * 257, b":map:::x", b":ok:all:user.::",
+    b":ok:all:" + b"k" * 256 + b"::",
 ]
 NAMES = b"user.a\0trusted.overlay\0user.virtiofs.trusted.x\0security.capability\0user.no"
 
 ID_MAPS = [
+    ["m:5:100000:10:"],
     ["m:0:100000:65536:", "m:65536:0:1:", "m/4294967294/4294967293/1/"],
     ["m:1:1:10:", "m:5:100:1:", "m:100:5:1:", "m:0:0:0:", "m:1:2:3", "mx", "m::::",
      "m:4294967295:0:1:", "m\u00e4:0:1:1:"],
@@ -307,7 +339,10 @@ OPTIONS = [
     [*BASIC, "-o", "security_label,no_posix_acl,announce_submounts,readdirplus"],
     [*BASIC, "-omodcaps=+chown:-mknod", "-o", "log_level=info,loglevel=error"],
     [*BASIC, "-o", "what"], [*BASIC, "-o", ""], [*BASIC, "-o", "cache="],
-    [*BASIC, "-o", "a\\,b"], [*BASIC, "-o", "timeout=1,,debug"],
+    [*BASIC, "-o", "a\\,b"], [*BASIC, "-o", "allow_root"],
+    [*BASIC, "--migration-mode=x"], [*BASIC, "--migration-mode=find-paths"],
+    [*BASIC, "--migration-confirm-paths"], [*BASIC, "-o", "no_xattr"],
+    [*BASIC, "-o", "timeout=1,,debug"],
     [*BASIC, "--cache=always", "--attr-timeout=0.000000001", "--entry-timeout=86400"],
     [*BASIC, "--cache=never", "--negative-timeout=5", "--no-readdirplus"],
     [*BASIC, "--cache=metadata", "--writeback", "--allow-direct-io", "--allow-mmap"],

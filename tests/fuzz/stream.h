@@ -17,8 +17,8 @@
  * - handle 1 + N is the one that the Nth request that opens was given.
  *
  * Where there is no such request, or it failed, the number goes as it is, as all others
- * do. A length of 0 in the header of a request is made right. A record of less than a
- * header does what no guest can, by its room: see stream.c.
+ * do. A length of 0 in the header of a request is made right. An empty record does what
+ * no guest can, by its room: see stream.c.
  */
 
 /** Bytes that choose the modes. */

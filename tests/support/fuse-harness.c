@@ -38,15 +38,15 @@ SessionConfig harness_config_of(uint16_t modes)
     config.readonly = (modes & 1) != 0;
     config.writeback = (modes & 2) != 0;
     config.xattr = (modes & 4) != 0;
-    config.posix_acl = config.xattr && (modes & 8) != 0 ? SESSION_AUTO : SESSION_NEVER;
-    config.security_label =
-        config.xattr && (modes & 16) != 0 ? SESSION_AUTO : SESSION_NEVER;
+    config.announce_submounts = (modes & 0x800) == 0;
+    SessionMode wanted = config.announce_submounts ? SESSION_AUTO : SESSION_ALWAYS;
+    config.posix_acl = config.xattr && (modes & 8) != 0 ? wanted : SESSION_NEVER;
+    config.security_label = config.xattr && (modes & 16) != 0 ? wanted : SESSION_NEVER;
     config.killpriv_v2 = (modes & 32) == 0;
     config.cache = modes >> 6 & 3;
     config.posix_lock = (modes & 0x100) != 0;
     config.flock = (modes & 0x200) != 0;
     config.allow_mmap = (modes & 0x400) != 0;
-    config.announce_submounts = (modes & 0x800) == 0;
     config.negative_timeout_ns = config.cache == PT_CACHE_ALWAYS ? 1 : 0;
     return config;
 }
