@@ -7,6 +7,8 @@
 #include <sys/vfs.h>
 
 #include "passthrough/file-handle.h"
+#include "passthrough/mount-tables.h"
+#include "virtiofsd/autofd.h"
 
 /*
  * The table of mounts. A share has few of them and a guest can make none, so a small
@@ -71,7 +73,7 @@ bool pt_mount_is_remote(int fd)
 
 int pt_mounts_init(PtMounts *mounts, PtFs *fs)
 {
-    *mounts = (PtMounts){.fs = fs};
+    *mounts = (PtMounts){.fs = fs, .own_table = -1, .host_table = -1};
     int r = pt_slots_init(&mounts->slots, sizeof(PtMount));
     return r < 0 ? r : -pthread_mutex_init(&mounts->lock, NULL);
 }
@@ -81,6 +83,8 @@ void pt_mounts_clear(PtMounts *mounts)
     if (mounts->slots.chunks != NULL) {
         (void)pthread_mutex_destroy(&mounts->lock); /* fails only while it is held */
         pt_slots_clear(&mounts->slots);
+        autofd_clear(&mounts->own_table);
+        autofd_clear(&mounts->host_table);
     }
 }
 
@@ -148,6 +152,8 @@ static int make(PtMounts *mounts, int fd, PtMount **ret_mount)
     }
     const struct Type type = type_of((uint32_t)about.f_type);
     mount->fd = (PtFd){.fd = -1};
+    mount->listed_id = pt_mount_tables_id(fd);
+    atomic_store_explicit(&mount->readonly, false, memory_order_relaxed);
     int r = pt_file_handle_mount(mounts->fs, mount, fd);
     if (r < 0) {
         give(mounts, mount);
@@ -180,6 +186,7 @@ int pt_mount_get(PtMounts *mounts, uint64_t mount_id, uint64_t dev, int fd,
     *ret_mount = find_or_insert(mounts, mount);
     if (*ret_mount == NULL) {
         *ret_mount = mount;
+        pt_mount_tables_look(mounts, mount);
     } else {
         give(mounts, mount);
     }

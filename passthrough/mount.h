@@ -44,9 +44,11 @@ typedef struct PtMount {
     uint64_t mount_id;
     uint64_t dev;
     PtMountClass class;
-    bool births; /* number and time of birth together are never used again */
-    PtFd fd;     /* of a file on it, to open others by their handles; .fd < 0 where
-                    inodes are held otherwise. Fixed */
+    bool births;        /* number and time of birth together are never used again */
+    PtFd fd;            /* of a file on it, to open others by their handles; .fd < 0 where
+                           inodes are held otherwise. Fixed */
+    uint64_t listed_id; /* fixed; its number in the table of mounts, or 0 */
+    _Atomic bool readonly; /* the host has made it so: see mount-tables.c */
 } PtMount;
 
 enum { PT_MOUNT_BUCKETS = 64 };
@@ -56,6 +58,10 @@ typedef struct PtMounts {
     pthread_mutex_t lock;
     uint32_t heads[PT_MOUNT_BUCKETS]; /* under lock */
     PtFs *fs;                         /* fixed; whose mounts these are */
+    int own_table;                    /* fixed, as is the next: /proc/self/mountinfo, */
+    int host_table;                   /* and the host's; or -1 */
+    _Atomic uint32_t n_looks;         /* how often all were looked up in them */
+    _Atomic bool some_readonly;       /* one was read-only some time */
 } PtMounts;
 
 /** pt_mounts_init() - Return: 0 or -ENOMEM. */
@@ -77,6 +83,11 @@ bool pt_mount_is_remote(int fd);
 /** pt_mount_ref() - one more reference for a holder of one. */
 void pt_mount_ref(PtMount *mount);
 void pt_mount_put(PtMounts *mounts, PtMount *mount);
+/** pt_mount_readonly() - Return: whether the host has made it read-only. */
+static inline bool pt_mount_readonly(const PtMount *mount)
+{
+    return atomic_load_explicit(&mount->readonly, memory_order_relaxed);
+}
 /** pt_mount_at() - the entry behind an index whose reference the caller answers for. */
 PtMount *pt_mount_at(const PtMounts *mounts, uint32_t index);
 

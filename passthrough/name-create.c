@@ -8,9 +8,11 @@
 #include "passthrough/entry.h"
 #include "passthrough/fd.h"
 #include "passthrough/handle.h"
+#include "passthrough/inode-index.h"
 #include "passthrough/inode-known.h"
 #include "passthrough/inode.h"
 #include "passthrough/internal.h"
+#include "passthrough/mount-tables.h"
 #include "passthrough/open-flags.h"
 #include "passthrough/passthrough.h"
 #include "passthrough/secctx.h"
@@ -54,6 +56,27 @@ static int open_new(PtFs *fs, Creating *creating)
                                  : 0;
 }
 
+static bool wants_write(const Creating *creating)
+{
+    return pt_opened_for_writing(creating->flags) || (creating->flags & O_TRUNC);
+}
+
+/* A file of its own mount may be read-only where its directory is not. */
+static int check_mount(PtFs *fs, const Creating *creating, const struct statx *seen)
+{
+    PtMount *mount = NULL;
+    PtIdentity id = pt_identity(seen);
+    if (!wants_write(creating) || pt_inode_on_mount(fs, creating->place.parent, &id)) {
+        return 0;
+    }
+    int r = pt_mount_get(&fs->mounts, id.mount_id, id.dev, creating->path.fd, &mount);
+    if (r == 0) {
+        r = pt_mount_readonly(mount) ? -EROFS : 0;
+        pt_mount_put(&fs->mounts, mount);
+    }
+    return r;
+}
+
 static int open_existing(PtFs *fs, Creating *creating, PtCred *cred)
 {
     g_auto(PtPrivileges) privileges = {0};
@@ -71,7 +94,10 @@ static int open_existing(PtFs *fs, Creating *creating, PtCred *cred)
     if (r < 0) {
         return r;
     }
-    r = pt_cred_strict(cred);
+    r = check_mount(fs, creating, &seen);
+    if (r == 0) {
+        r = pt_cred_strict(cred);
+    }
     if (r < 0) {
         return r;
     }
@@ -83,7 +109,7 @@ static int open_existing(PtFs *fs, Creating *creating, PtCred *cred)
     return creating->file.fd < 0 ? creating->file.fd : 0;
 }
 
-/* Of a read-only share: what is there can be opened for reading. */
+/* Where nothing may be changed: what is there can be opened for reading. */
 static int open_unchanged(PtFs *fs, Creating *creating, PtCred *cred)
 {
     struct statx seen;
@@ -109,7 +135,7 @@ static int open_as_caller(PtFs *fs, Creating *creating)
     if (r < 0) {
         return r;
     }
-    if (fs->config.readonly) {
+    if (fs->config.readonly || pt_inode_readonly(fs, creating->place.parent)) {
         return open_unchanged(fs, creating, &cred);
     }
     for (int i = 0; i < TRIES; i++) {

@@ -49,6 +49,27 @@ void pt_fs_reset(PtFs *fs);
 /** pt_fs_agree() - take over what INIT negotiated. Context: no request is running. */
 void pt_fs_agree(PtFs *fs, const PtAgreed *agreed);
 
+/**
+ * pt_fs_watch_mounts() - what the host mounts read-only, or makes so later, no request
+ * changes, even if it is writable in this process's own mount namespace.
+ * @own_table_take: /proc/self/mountinfo, as seen from the share as the root.
+ * @host_table_take: the host's, likewise.
+ *
+ * Context: before requests.
+ */
+void pt_fs_watch_mounts(PtFs *fs, int own_table_take, int host_table_take);
+
+/** pt_fs_mounts_fd() - Return: what has POLLPRI when the host's mounts have changed, for
+ * pt_fs_mounts_changed(); or -1. Borrowed. */
+int pt_fs_mounts_fd(const PtFs *fs);
+/** pt_fs_mounts_changed() - look at the host's mounts again. Context: one thread. */
+void pt_fs_mounts_changed(PtFs *fs);
+
+/** pt_node_readonly() - Return: whether a node is on a mount that the host has made
+ * read-only: a request that would change it is EROFS. Context: any thread; no system
+ * call. */
+bool pt_node_readonly(PtFs *fs, uint64_t nodeid);
+
 /** pt_fs_stats() - counts as of now; may be off by what is in flight. */
 void pt_fs_stats(PtFs *fs, PtStats *ret_stats);
 

@@ -24,8 +24,9 @@
  * maps may take a child outside of it, forked before and gone after. Not yet
  * no_new_privs: the child's program may map ids because it is set-user-id. Not yet other
  *                ids: they might not be allowed to walk to the share.
- *  4. namespaces Mount, network, IPC, UTS and cgroup. Mounts are slaves of the host's,
- *                all of them, before the first one is moved.
+ *  4. namespaces A view of the host's mounts in the share, to be kept. Then mount,
+ *                network, IPC, UTS and cgroup. Mounts are slaves of the host's, all of
+ *                them, before the first one is moved.
  *  5. root       Clone what is kept (the directory of our own descriptors, the share with
  *                its mounts), then pivot. A single file is no root: it lies alone in a
  *                file system of its own. Must leave no descriptor that is not a clone.
@@ -69,6 +70,7 @@
 #include <unistd.h>
 
 #include "sandbox/internal.h"
+#include "sandbox/mount-tables.h"
 #include "sandbox/sanitizer.h"
 #include "virtiofsd/autofd.h"
 
@@ -182,17 +184,25 @@ static bool in_namespaces(const SandboxConfig *config, SandboxView *ret_view,
 {
     const bool is_user = !is_root();
     g_auto(SandboxTree) tree = SANDBOX_NO_TREE;
+    g_auto(AutoFd) host_mounts = -1;
     SandboxIds ids;
 
     if (!(is_user ? sandbox_unshare_user(config, &ids, error)
                   : become_plain_root(error)) ||
+        !sandbox_mounts_of_host(config->shared_dir, &host_mounts, error) ||
         !sandbox_unshare(error)) {
         return false;
     }
     look_back(config, ret_folder);
-    return sandbox_root_clone(config, &tree, error) &&
-           (!is_user || sandbox_take_ids(&ids, error)) &&
-           sandbox_root_pivot(&tree, ret_view, error);
+    g_auto(AutoFd) kept = host_mounts >= 0 ? sandbox_mounts_keep() : -1;
+    if (!sandbox_root_clone(config, &tree, error) ||
+        (is_user && !sandbox_take_ids(&ids, error)) ||
+        !sandbox_root_pivot(&tree, ret_view, error)) {
+        return false;
+    }
+    ret_view->own_mounts = sandbox_mounts_of_ours(ret_view->procfd, kept);
+    ret_view->host_mounts = autofd_steal(&host_mounts);
+    return true;
 }
 
 static bool change_root(const SandboxConfig *config, SandboxView *ret_view,
@@ -234,7 +244,7 @@ static bool drop_privileges(const SandboxConfig *config, GError **error)
 
 bool sandbox_enter(const SandboxConfig *config, SandboxView *ret_view, GError **error)
 {
-    SandboxView view = {.root_fd = -1, .procfd = -1};
+    SandboxView view = {.root_fd = -1, .procfd = -1, .host_mounts = -1, .own_mounts = -1};
 
     if (!check_user(config, error) || !check_one_thread(error) ||
         !sandbox_check_modcaps(config->modcaps, error) ||

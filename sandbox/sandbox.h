@@ -71,6 +71,10 @@ typedef struct SandboxView {
     int procfd;  /* directory in which "N" leads to descriptor N of this process */
     bool
         landlock; /* in force: EACCES may mean that a file is not in the share any more */
+    /* mountinfo of the host's mount namespace and of ours, as far as the share reaches;
+     * -1 where there is but one namespace, or no directory to look from. */
+    int host_mounts;
+    int own_mounts;
     uint64_t descriptors; /* RLIMIT_NOFILE in force */
 } SandboxView;
 

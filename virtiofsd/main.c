@@ -64,6 +64,7 @@ static Server *start(Options *options, Socket *socket, PtFs **ret_fs,
     if (*ret_fs == NULL) {
         return NULL;
     }
+    pt_fs_watch_mounts(*ret_fs, view.own_mounts, view.host_mounts);
     if (options->fs.max_descriptors < DESCRIPTORS_LEAST) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_MFILE,
                     "the limit of %" G_GUINT64_FORMAT

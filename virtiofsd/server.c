@@ -163,6 +163,8 @@ static void attend(void *opaque)
         {.fd = socket_fd(server->config.socket), .events = POLLIN},
     };
 
+    /* Whoever polls a table of mounts has taken the event: it may have been the epoll. */
+    pt_fs_mounts_changed(server->config.fs);
     if (poll(fds, G_N_ELEMENTS(fds), 0) <= 0) {
         return;
     }
@@ -194,12 +196,15 @@ static bool open_signals(Server *server, GError **error)
 
 static bool open_attend(Server *server, GError **error)
 {
-    const int fds[] = {server->stats_fd, socket_fd(server->config.socket)};
+    const int fds[] = {server->stats_fd, socket_fd(server->config.socket),
+                       pt_fs_mounts_fd(server->config.fs)};
 
     server->attend_fd = epoll_create1(EPOLL_CLOEXEC);
     for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
-        struct epoll_event event = {.events = EPOLLIN};
-        if (epoll_ctl(server->attend_fd, EPOLL_CTL_ADD, fds[i], &event) < 0) {
+        /* A table of mounts can always be read: POLLPRI tells that it has changed. */
+        struct epoll_event event = {.events = i < 2 ? EPOLLIN : EPOLLPRI};
+        if (fds[i] >= 0 &&
+            epoll_ctl(server->attend_fd, EPOLL_CTL_ADD, fds[i], &event) < 0) {
             g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(errno),
                         "cannot wait for a VMM: %s", strerrordesc_np(errno));
             return false;

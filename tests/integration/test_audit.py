@@ -5,6 +5,7 @@ looks at the process from outside; tests/unit/test-sandbox.c tries the same from
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import errno
 import os
@@ -347,9 +348,35 @@ def assert_folder(scene, link):
         assert same(top, scene.shared)
 
 
+PIDFD_GETFD = 438
+
+
+def borrowed(pid, number):
+    """What a process has open, itself; opening its link would open it anew."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pidfd = os.pidfd_open(pid)
+    fd = libc.syscall(PIDFD_GETFD, pidfd, int(number), 0)
+    os.close(pidfd)
+    assert fd >= 0, os.strerror(ctypes.get_errno())
+    return open(fd, 'rb', buffering=0)
+
+
+def assert_mount_table(scene, number):
+    """It tells of nothing but the share."""
+    assert scene.case.is_apart
+    with borrowed(scene.daemon.pid, number) as file:
+        table = os.pread(file.fileno(), 1 << 20, 0).decode()
+    places = [line.split()[4] for line in table.splitlines()]
+    assert len(places) < 4
+    for place in places:
+        assert place == '/' or os.path.lexists(scene.share + place), table
+
+
 @pytest.mark.hostile('cage-descriptors')
 def test_descriptors(scene):
-    """Files and folders of the share, sockets, events; nothing else of the host's."""
+    """Files and folders of the share, sockets, events, and which mounts are in the share;
+    nothing else of the host's.
+    """
     ours = {line.split()[0] for line in open('/proc/self/mountinfo', encoding='utf-8')}
     known = identities_below(scene.share)
     unix = {line.split()[6] for line in open('/proc/net/unix', encoding='utf-8')}
@@ -367,6 +394,9 @@ def test_descriptors(scene):
             assert str(seen.st_ino) in unix or not what.startswith('socket:')
         elif stat.S_ISDIR(seen.st_mode):
             assert_folder(scene, link)
+        elif what.endswith(f'/{scene.daemon.pid}/mountinfo'):
+            assert_mount_table(scene, number)
+            continue
         else:
             assert is_ours or (seen.st_dev, seen.st_ino) in known, what
         if scene.case.is_apart and what.startswith('/') and not is_ours:

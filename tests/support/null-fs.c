@@ -255,6 +255,13 @@ void pt_fs_agree(PtFs *fs, const PtAgreed *agreed)
     fs->agreed = *agreed;
 }
 
+bool pt_node_readonly(PtFs *fs, uint64_t nodeid)
+{
+    (void)fs;
+    (void)nodeid;
+    return false;
+}
+
 void pt_fs_stats(PtFs *fs, PtStats *ret_stats)
 {
     memset(ret_stats, 0, sizeof(*ret_stats));

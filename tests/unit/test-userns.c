@@ -155,7 +155,7 @@ static void assert_descriptors(const Inside *inside)
         g_assert_cmpint(S_ISDIR(st.st_mode), ==,
                         fd == inside->view.root_fd || fd == inside->view.procfd);
     }
-    g_assert_cmpuint(n_open, ==, 3 + 1 + 2); /* standard, socket, view */
+    g_assert_cmpuint(n_open, ==, 3 + 1 + 4); /* standard, socket, view */
 }
 
 static void assert_made_by(const Inside *inside, const char *name, uid_t uid)

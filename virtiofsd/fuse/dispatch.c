@@ -209,10 +209,20 @@ static int decode(const Op *op, Request *request)
     return 0;
 }
 
+bool dispatch_readonly(const Request *request)
+{
+    uint32_t opcode = request->header.opcode;
+    bool copies = opcode == FUSE_COPY_FILE_RANGE || opcode == ABI_COPY_FILE_RANGE_64;
+    uint64_t changed =
+        copies ? request->in.copy_file_range.nodeid_out : request->header.nodeid;
+
+    return request->session->config.readonly || pt_node_readonly(request->fs, changed);
+}
+
 /* What the operation must not even begin without. */
 static int check(const Op *op, Request *request)
 {
-    if (request->session->config.readonly && (op->flags & OP_MODIFIES) != 0) {
+    if ((op->flags & OP_MODIFIES) != 0 && dispatch_readonly(request)) {
         return -EROFS;
     }
     if (op->run == NULL) {

@@ -53,4 +53,8 @@ const Op *dispatch_find(uint32_t opcode);
  */
 int dispatch_run(const Op *op, Request *request, GateSlot *slot);
 
+/** dispatch_readonly() - Return: whether what a decoded request would change is
+ * read-only: the whole share, or on the host the mount that it is on. */
+bool dispatch_readonly(const Request *request);
+
 #endif

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "virtiofsd/fuse/dispatch.h"
 #include "virtiofsd/fuse/op-lock.h"
 #include "virtiofsd/fuse/op.h"
 #include "virtiofsd/fuse/reply.h"
@@ -44,7 +45,7 @@ int op_open(Request *request)
     bool kill_suidgid = open_kills(request);
     PtOpened opened;
 
-    if (request->session->config.readonly && wants_write(in->flags)) {
+    if (wants_write(in->flags) && dispatch_readonly(request)) {
         return -EROFS;
     }
     int result =

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <linux/fs.h>
 
+#include "virtiofsd/fuse/dispatch.h"
 #include "virtiofsd/fuse/op.h"
 #include "virtiofsd/fuse/reply.h"
 
@@ -90,7 +91,7 @@ int op_ioctl(Request *request)
     if (ioctl == NULL) {
         return -ENOTTY;
     }
-    if (ioctl->set && request->session->config.readonly) {
+    if (ioctl->set && dispatch_readonly(request)) {
         return -EROFS;
     }
     if (!has_room(request, ioctl)) {
