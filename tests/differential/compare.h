@@ -23,6 +23,7 @@ typedef struct Pair {
     OutTime btime; /* of the native one, to notice that its number is used again */
     bool seen;     /* mount and native hold something */
     bool spliced;  /* the access time is unknown */
+    bool roomy;    /* room was made for more than it holds */
     Times mount;
     Times native;
 } Pair;
@@ -66,6 +67,8 @@ bool except_recent(const Comparer *comparer, OutTime time);
 
 void compare_init(Comparer *comparer, const Mode *mode);
 void compare_clear(Comparer *comparer);
+/** compare_report() - how much of what is not always comparable was compared. */
+void compare_report(void);
 /**
  * compare_op() - compare what operation @op, number @index, was answered.
  * @at, @end: fields of the mount and of the native side.

@@ -143,6 +143,7 @@ static int run_cases(Trial *trial, const Options *options)
     except_report();
     if (options->verbose) {
         trial_report();
+        compare_report();
     }
     return status;
 }
@@ -187,6 +188,7 @@ int main(int argc, char **argv)
             return 2;
         }
     }
+    mode.far = side_far(options.native);
     Trial trial = {.mode = &mode,
                    .directories = {options.mount, options.native},
                    .first = mode.overlay ? 0 : (unsigned)getpid() * 100000u};

@@ -28,6 +28,8 @@ typedef enum FieldTag {
     FIELD_STATFS,  /* OutStatfs */
     FIELD_LOCK,    /* OutLock */
     FIELD_SPLICED, /* OutFile: its access time is not comparable any more */
+    FIELD_ROOM,    /* OutFile: room was made for what it does not hold yet */
+    FIELD_HOLE,    /* OutHole */
     FIELD_N,
 } FieldTag;
 
@@ -63,6 +65,12 @@ typedef struct OutFile {
     uint64_t ino;
     OutTime btime;
 } OutFile;
+
+/** struct OutHole - where a file has data or a hole, or which of both it has where. */
+typedef struct OutHole {
+    OutFile file;
+    int64_t value; /* an offset, minus errno or a hash */
+} OutHole;
 
 typedef struct OutData {
     uint64_t size;

@@ -62,6 +62,14 @@ long run_stat(Side *side, int fd, const char *path, int flags, unsigned mask)
     return r;
 }
 
+void run_refresh(const Side *side, int fd)
+{
+    struct statx stx;
+    if (side->mount && side->mode->cached_names) {
+        (void)statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &stx);
+    }
+}
+
 /* A set-group-ID bit without group execute may outlive a write or not: see except.c. */
 mode_t run_mode(const Op *op, int i)
 {

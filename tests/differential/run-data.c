@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <glib.h>
 #include <linux/falloc.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -87,6 +88,44 @@ static bool is_refused_early(const Side *side, const Op *op, int64_t offset)
            (((uint64_t)offset | length_of(op, 1)) & 511) != 0;
 }
 
+static OutFile file_of(const Side *side, int fd)
+{
+    struct statx stx;
+    OutFile file = {0};
+    if (!side->mount &&
+        statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &stx) == 0) {
+        file.ino = stx.stx_ino;
+        file.btime = (OutTime){stx.stx_btime.tv_sec, stx.stx_btime.tv_nsec};
+    }
+    return file;
+}
+
+static void tell_room(Side *side, int fd)
+{
+    OutFile file = file_of(side, fd);
+    out_field(&side->out, FIELD_ROOM, &file, sizeof(file));
+}
+
+static bool is_direct(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && (flags & O_DIRECT) != 0;
+}
+
+/* Direct writing makes room first, and then sees that it cannot write all. */
+static void tell_written(Side *side, int fd, ssize_t r, size_t length)
+{
+    out_return(&side->out, r);
+    if (r != (ssize_t)length && is_direct(fd)) {
+        tell_room(side, fd);
+    }
+}
+
+static void tell_moved(Side *side, int to, ssize_t r)
+{
+    tell_written(side, to, r, (size_t)MAX(r, 0));
+}
+
 /* slot, length, seed */
 void run_write(Side *side, const Op *op)
 {
@@ -95,7 +134,8 @@ void run_write(Side *side, const Op *op)
         return;
     }
     run_fill(side, op->arg[2], length_of(op, 1));
-    out_return(&side->out, write(fd, side->buffer, length_of(op, 1)));
+    ssize_t r = write(fd, side->buffer, length_of(op, 1));
+    tell_written(side, fd, r, length_of(op, 1));
     tell_offset(side, fd);
 }
 
@@ -109,7 +149,8 @@ void run_pwrite(Side *side, const Op *op)
     split(side, length_of(op, 1), length_of(op, 1) / 3, iov);
     int fd = run_fd(side, op, 0);
     run_fill(side, op->arg[4], length_of(op, 1));
-    out_return(&side->out, pwritev2(fd, iov, 2, op->arg[2], op_int(op, 3)));
+    ssize_t r = pwritev2(fd, iov, 2, op->arg[2], op_int(op, 3));
+    tell_written(side, fd, r, length_of(op, 1));
     tell_offset(side, fd);
 }
 
@@ -123,13 +164,48 @@ bool run_holes_are_same(const Side *side, int fd)
     return !side->mapped || !side->mode->memory || side->mode->control;
 }
 
+void run_hole(Side *side, int fd, int64_t value)
+{
+    OutHole hole = {file_of(side, fd), value};
+    out_field(&side->out, FIELD_HOLE, &hole, sizeof(hole));
+}
+
+/* The offset stays where it was: where it would go may differ. */
+static void seek_hole(Side *side, const Op *op)
+{
+    int fd = run_fd(side, op, 0);
+    off_t before = lseek(fd, 0, SEEK_CUR);
+    if (run_holes_are_same(side, fd)) {
+        off_t found = lseek(fd, op->arg[1], op_int(op, 2));
+        run_hole(side, fd, found < 0 ? -errno : found);
+        out_number(&side->out, FIELD_NUMBER,
+                   lseek(fd, 0, SEEK_CUR) == (found < 0 ? before : found));
+        out_number(&side->out, FIELD_OFFSET, lseek(fd, before, SEEK_SET));
+    }
+}
+
+/* How far a file can go, FUSE's client asks nobody: it lets offsets be what they want. */
+static bool is_too_far(const Side *side, const Op *op)
+{
+    int fd = run_fd(side, op, 0);
+    struct stat st = {0};
+    off_t from = op->arg[2] == SEEK_CUR                          ? lseek(fd, 0, SEEK_CUR)
+                 : op->arg[2] == SEEK_END && fstat(fd, &st) == 0 ? st.st_size
+                                                                 : 0;
+    return op->arg[1] > 0 && from >= 0 && op->arg[1] > side->mode->far - from;
+}
+
 /* slot, offset, whence: FUSE's client moves a directory's offset by itself, and by the
  * rules for files, so only the beginning is common. See run_seekdir(). */
 void run_lseek(Side *side, const Op *op)
 {
     int fd = run_fd(side, op, 0);
-    bool seeks_hole = op->arg[2] == SEEK_DATA || op->arg[2] == SEEK_HOLE;
-    if (!run_is_directory(side, fd) && (!seeks_hole || run_holes_are_same(side, fd))) {
+    if (run_is_directory(side, fd)) {
+        return;
+    }
+    if (op->arg[2] == SEEK_DATA || op->arg[2] == SEEK_HOLE) {
+        seek_hole(side, op);
+    } else if (!is_too_far(side, op)) {
         out_return(&side->out, lseek(fd, op->arg[1], op_int(op, 2)));
     }
 }
@@ -179,7 +255,22 @@ void run_fallocate(Side *side, const Op *op)
         out_number(&side->out, FIELD_REFUSED, refused);
         return;
     }
-    out_return(&side->out, fallocate(fd, op_int(op, 1), op->arg[2], length));
+    int r = fallocate(fd, op_int(op, 1), op->arg[2], length);
+    out_return(&side->out, r);
+    if (r == 0 && (op->arg[1] & FALLOC_FL_PUNCH_HOLE) == 0) {
+        tell_room(side, fd);
+    }
+}
+
+/* A copy of nothing, because the source ends before, is done with in FUSE's client, which
+ * does not know that the offset to copy to is too far. */
+static bool copies_nothing_far(const Side *side, const Op *op)
+{
+    int from = run_fd(side, op, 0), to = run_fd(side, op, 1);
+    struct stat st = {0};
+    off_t in = op->arg[2] != -1 ? op->arg[2] : lseek(from, 0, SEEK_CUR);
+    off_t out = op->arg[3] != -1 ? op->arg[3] : lseek(to, 0, SEEK_CUR);
+    return fstat(from, &st) == 0 && in >= st.st_size && out >= side->mode->far;
 }
 
 /* slot, slot, offset, offset, length, flags: offset -1 is the file's own. */
@@ -187,9 +278,15 @@ void run_copy(Side *side, const Op *op)
 {
     loff_t in = op->arg[2], out = op->arg[3];
     int from = run_fd(side, op, 0), to = run_fd(side, op, 1);
-    out_return(&side->out,
-               copy_file_range(from, in == -1 ? NULL : &in, to, out == -1 ? NULL : &out,
-                               length_of(op, 4), (unsigned)op->arg[5]));
+    if (copies_nothing_far(side, op)) {
+        return;
+    }
+    ssize_t r = copy_file_range(from, in == -1 ? NULL : &in, to, out == -1 ? NULL : &out,
+                                length_of(op, 4), (unsigned)op->arg[5]);
+    tell_moved(side, to, r);
+    if (r < 0) {
+        run_refresh(side, to);
+    }
     out_number(&side->out, FIELD_NUMBER, in);
     out_number(&side->out, FIELD_NUMBER, out);
     tell_offset(side, from);
@@ -198,13 +295,7 @@ void run_copy(Side *side, const Op *op)
 
 void run_forget_access(Side *side, int fd)
 {
-    struct statx stx;
-    OutFile file = {0};
-    if (!side->mount &&
-        statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &stx) == 0) {
-        file.ino = stx.stx_ino;
-        file.btime = (OutTime){stx.stx_btime.tv_sec, stx.stx_btime.tv_nsec};
-    }
+    OutFile file = file_of(side, fd);
     out_field(&side->out, FIELD_SPLICED, &file, sizeof(file));
 }
 
@@ -222,16 +313,33 @@ static bool is_same_file(int a, int b)
     return stx[0].stx_ino == stx[1].stx_ino;
 }
 
+static bool is_pipe(int fd)
+{
+    struct statx stx = {0};
+    return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &stx) == 0 &&
+           S_ISFIFO(stx.stx_mode);
+}
+
+/* A direct write wants aligned memory, and pages that were moved are that; the daemon's
+ * is always aligned. Behind what is too far, FUSE's client finds the end of the file. And
+ * what is in a pipe is a page of the file, where later writes show, or a copy. */
+static bool is_movable(const Side *side, int from, int to, off_t offset)
+{
+    off_t at = offset != -1 ? offset : lseek(from, 0, SEEK_CUR);
+    return !run_is_directory(side, from) && !is_same_file(to, from) && !is_pipe(to) &&
+           (at % 512 == 0 || !is_direct(to)) && at < side->mode->far - SIDE_BUFFER;
+}
+
 /* slot to, slot from, offset, length: a directory is refused, but tmpfs notes the access
  * before. */
 void run_sendfile(Side *side, const Op *op)
 {
     off_t at = op->arg[2];
     int to = run_fd(side, op, 0), from = run_fd(side, op, 1);
-    if (run_is_directory(side, from) || is_same_file(to, from)) {
+    if (!is_movable(side, from, to, at)) {
         return;
     }
-    out_return(&side->out, sendfile(to, from, at == -1 ? NULL : &at, length_of(op, 3)));
+    tell_moved(side, to, sendfile(to, from, at == -1 ? NULL : &at, length_of(op, 3)));
     run_forget_access(side, from);
     out_number(&side->out, FIELD_NUMBER, at);
     tell_offset(side, to);
@@ -243,8 +351,7 @@ void run_splice(Side *side, const Op *op)
 {
     int ends[2];
     loff_t at = op->arg[2];
-    if (run_is_directory(side, run_fd(side, op, 0)) ||
-        is_same_file(run_fd(side, op, 0), run_fd(side, op, 1))) {
+    if (!is_movable(side, run_fd(side, op, 0), run_fd(side, op, 1), at)) {
         return;
     }
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
@@ -257,8 +364,8 @@ void run_splice(Side *side, const Op *op)
     out_return(&side->out, r);
     if (r > 0) {
         at = op->arg[2];
-        out_return(&side->out, splice(ends[0], NULL, run_fd(side, op, 1), &at, (size_t)r,
-                                      SPLICE_F_NONBLOCK));
+        r = splice(ends[0], NULL, run_fd(side, op, 1), &at, (size_t)r, SPLICE_F_NONBLOCK);
+        tell_moved(side, run_fd(side, op, 1), r);
     }
     run_forget_access(side, run_fd(side, op, 0));
     (void)close(ends[0]);

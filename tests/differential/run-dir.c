@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -98,11 +99,19 @@ void run_telldir(Side *side, const Op *op)
     side->cookies[(size_t)op->arg[1] % SIDE_REGISTERS] = entry->d_off;
 }
 
+/* Where nothing can be read any more, ext4 refuses offsets, FUSE's client none. */
+static bool is_removed(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && st.st_nlink == 0;
+}
+
 /* slot, register */
 void run_seekdir(Side *side, const Op *op)
 {
     Slot *slot = &side->slots[(size_t)op->arg[0] % SIDE_SLOTS];
-    if (slot->entries == NULL || !run_is_directory(side, slot->fd)) {
+    if (slot->entries == NULL || !run_is_directory(side, slot->fd) ||
+        is_removed(slot->fd)) {
         return;
     }
     uint32_t since = slot->since;

@@ -22,6 +22,7 @@
 #define ENTRIES_MAX 512
 #define LIST_ROOM (256u << 10)
 #define READ_MOST (4u << 20)
+#define SECTOR 512
 
 typedef struct Walk {
     Side *side;
@@ -40,7 +41,47 @@ static int by_name(const void *a, const void *b)
     return strcmp((*x)->d_name, (*y)->d_name);
 }
 
-/* The data of a file, hole by hole, up to a limit. */
+typedef struct Content {
+    uint64_t hash;  /* of what is not zero */
+    uint64_t size;  /* its size */
+    uint64_t holes; /* hash of where data begins and ends */
+} Content;
+
+static bool is_zero(const uint8_t *bytes, size_t n)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0;
+}
+
+static void take(Content *content, off_t at, const uint8_t *bytes, size_t size)
+{
+    for (size_t done = 0, n; done < size; done += n) {
+        n = MIN(SECTOR - (size_t)(at + (off_t)done) % SECTOR, size - done);
+        if (!is_zero(bytes + done, n)) {
+            const off_t where = at + (off_t)done;
+            content->hash = out_hash(content->hash, &where, sizeof(where));
+            content->hash = out_hash(content->hash, bytes + done, n);
+            content->size += n;
+        }
+    }
+}
+
+static bool read_data(Side *side, int fd, Content *content, const off_t place[2])
+{
+    for (off_t at = place[0]; at < place[1] && content->size < READ_MOST;) {
+        size_t want = MIN((size_t)(place[1] - at), SIDE_BUFFER);
+        ssize_t n = pread(fd, side->buffer, want, at);
+        if (n <= 0) {
+            out_return(&side->out, n);
+            return false;
+        }
+        take(content, at, side->buffer, (size_t)n);
+        at += n;
+    }
+    return true;
+}
+
+/* What a file holds, up to a limit. A hole and zeros are the same content; where which of
+ * them is, is told apart from it. */
 static void tell_content(Side *side, int dir_fd, const char *name)
 {
     int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
@@ -48,30 +89,22 @@ static void tell_content(Side *side, int dir_fd, const char *name)
         out_return(&side->out, fd);
         return;
     }
-    uint64_t hash = 0, total = 0;
-    bool sees_holes = run_holes_are_same(side, fd);
-    off_t data = 0, hole = 0, end = lseek(fd, 0, SEEK_END);
-    while (total < READ_MOST && hole < end) {
-        data = sees_holes ? lseek(fd, hole, SEEK_DATA) : 0;
-        if (data < 0) {
+    Content content = {0};
+    bool tells_holes = run_holes_are_same(side, fd);
+    off_t place[2] = {0, 0}, end = lseek(fd, 0, SEEK_END);
+    while (content.size < READ_MOST && place[1] < end &&
+           (place[0] = lseek(fd, place[1], SEEK_DATA)) >= 0) {
+        place[1] = lseek(fd, place[0], SEEK_HOLE);
+        content.holes = out_hash(content.holes, place, sizeof(place));
+        if (!read_data(side, fd, &content, place)) {
             break;
         }
-        hole = sees_holes ? lseek(fd, data, SEEK_HOLE) : end;
-        hash = out_hash(hash, &data, sizeof(data));
-        for (off_t at = data; at < hole && total < READ_MOST;) {
-            size_t want = MIN((size_t)(hole - at), SIDE_BUFFER);
-            ssize_t n = pread(fd, side->buffer, want, at);
-            if (n <= 0) {
-                out_return(&side->out, n);
-                break;
-            }
-            hash = out_hash(hash, side->buffer, (size_t)n);
-            at += n;
-            total += (uint64_t)n;
-        }
     }
-    OutData told = {.size = total, .hash = hash};
+    OutData told = {.size = content.size, .hash = content.hash};
     out_field(&side->out, FIELD_DATA, &told, sizeof(told));
+    if (tells_holes) {
+        run_hole(side, fd, (int64_t)(content.holes >> 1));
+    }
     (void)close(fd);
 }
 

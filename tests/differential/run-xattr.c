@@ -298,16 +298,11 @@ static void set_flags(Side *side, const Op *op)
     }
 }
 
-/* What Linux keeps of the attributes, FS_IOC_SETFLAGS does not make it ask for anew. */
 void run_setflags(Side *side, const Op *op)
 {
     if (!is_plain(run_fd(side, op, 0))) {
         return;
     }
     set_flags(side, op);
-    if (side->mount && side->mode->cached_names) {
-        struct statx stx;
-        (void)statx(run_fd(side, op, 0), "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC,
-                    STATX_BASIC_STATS, &stx);
-    }
+    run_refresh(side, run_fd(side, op, 0));
 }

@@ -17,6 +17,13 @@ int run_at(const Side *side, const Op *op, int i);
 mode_t run_mode(const Op *op, int i);
 /** run_stat() - statx and FIELD_STAT, or FIELD_RETURN for an error. */
 long run_stat(Side *side, int fd, const char *path, int flags, unsigned mask);
+/**
+ * run_refresh() - have the guest ask for the attributes of @fd.
+ *
+ * What it keeps of them is old after FS_IOC_SETFLAGS, and after a copy_file_range(2) that
+ * fails late: neither makes it ask anew by itself.
+ */
+void run_refresh(const Side *side, int fd);
 /** run_is_directory() - whether the slot that holds @fd holds a directory. */
 bool run_is_directory(const Side *side, int fd);
 /**
@@ -28,6 +35,8 @@ bool run_is_directory(const Side *side, int fd);
 void run_forget_access(Side *side, int fd);
 /** run_holes_are_same() - whether both sides have holes at the same places. */
 bool run_holes_are_same(const Side *side, int fd);
+/** run_hole() - FIELD_HOLE: @value says where @fd has holes. */
+void run_hole(Side *side, int fd, int64_t value);
 /** run_names_changed() - remember that this operation may change names. */
 void run_names_changed(Side *side);
 /** run_fill() - @size bytes that @seed decides, in the side's buffer. */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glib.h>
 #include <grp.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -101,6 +102,20 @@ static void be_side(const char *directory, Side *side, SideResults *results,
     }
     serve(side, results, ops, (const int[2]){0, 1});
     _exit(0);
+}
+
+int64_t side_far(const char *directory)
+{
+    g_autofree char *path = g_strdup_printf("%s/far-XXXXXX", directory);
+    int fd = g_mkstemp(path);
+    int64_t far = 0;
+    for (int bit = 62; bit >= 0; bit--) {
+        int64_t further = far | INT64_C(1) << bit;
+        far = lseek(fd, further, SEEK_SET) >= 0 ? further : far;
+    }
+    (void)close(fd);
+    (void)unlink(path);
+    return far;
 }
 
 int side_start(SideProcess *process, const char *directory, const Mode *mode, bool mount,

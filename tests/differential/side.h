@@ -39,6 +39,7 @@ typedef struct Mode {
     bool btrfs;   /* the trees are on btrfs */
     bool xfs;     /* the trees are on xfs */
     bool broken;  /* the native side is wrong on purpose */
+    int64_t far;  /* how far a native file's offset can go */
 } Mode;
 
 /** struct Slot - an open file; @fd is -1 if there is none. */
@@ -84,6 +85,8 @@ typedef struct SideProcess {
     SideResults *results;
 } SideProcess;
 
+/** side_far() - the greatest offset that a file in @directory can be moved to. */
+int64_t side_far(const char *directory);
 /**
  * side_start() - a process in @directory.
  * @ops: SIDE_BATCH operations in shared memory.
