@@ -16,7 +16,8 @@
  * the open directory, so a guest that reads in small pieces costs no system call for most
  * of them. A walk that goes on where the last one ended goes on in the buffer; one that
  * goes back into it searches it; only others seek. A walk from the start always asks the
- * host again.
+ * host again. A walk that was given something ends with a buffer that the host did not
+ * fill: that there is no more is an answer to the next one, for then it is read.
  *
  * FUSE's client asks for a page at least, and asks again for what its program had no room
  * for, also behind the host's end. That must not make the host seek: btrfs then shows
@@ -46,7 +47,6 @@ struct PtDirStream {
     bool kept;     /* the buffer counts among those that rest */
     bool in_place; /* fd is at the end of the buffer, and the buffer at @cookie */
     bool gave;     /* an entry, since the last seek */
-    bool ended;    /* the host said so, and the next walk is to hear of it */
     bool heard;    /* the last walk gave nothing, because it was at the end */
 };
 
@@ -111,6 +111,11 @@ static const struct dirent64 *entry_at(const PtDirStream *stream, size_t positio
     return (const struct dirent64 *)(const void *)(stream->buffer + position);
 }
 
+static bool is_full(const PtDirStream *stream)
+{
+    return BUFFER_SIZE - stream->end < ENTRY_MOST;
+}
+
 /* Ask the host for what follows the buffer, all of which was read. Return: bytes, 0 at
  * the end, or a negative errno. */
 static int fill(PtDirStream *stream)
@@ -121,7 +126,7 @@ static int fill(PtDirStream *stream)
             return -ENOMEM;
         }
     }
-    if (stream->end == 0 || BUFFER_SIZE - stream->end < ENTRY_MOST) {
+    if (stream->end == 0 || is_full(stream)) {
         stream->start = stream->cookie;
         stream->position = 0;
         stream->end = 0;
@@ -146,7 +151,6 @@ static int rewind_to(PtDirStream *stream, off_t offset)
     stream->position = 0;
     stream->cookie = (uint64_t)offset;
     stream->start = stream->cookie;
-    stream->ended = false;
     return 0;
 }
 
@@ -184,12 +188,11 @@ int pt_dir_stream_seek(PtDirStream *stream, uint64_t cookie)
 {
     stream->gave = false;
     stream->heard = false;
-    bool unread = stream->end == 0 && stream->cookie == 0 && !stream->ended;
+    bool unread = stream->end == 0 && stream->cookie == 0;
     if (stream->in_place && stream->cookie == cookie && (cookie != 0 || unread)) {
         return 0;
     }
     if (cookie != 0 && stream->in_place && stream->end > 0 && skip_to(stream, cookie)) {
-        stream->ended = false;
         return 0;
     }
     return cookie <= INT64_MAX ? rewind_to(stream, (off_t)cookie)
@@ -199,10 +202,8 @@ int pt_dir_stream_seek(PtDirStream *stream, uint64_t cookie)
 int pt_dir_stream_next(PtDirStream *stream, PtDirent *ret_dirent)
 {
     if (stream->position == stream->end) {
-        int n = stream->ended ? 0 : fill(stream);
+        int n = stream->gave && !is_full(stream) ? 0 : fill(stream);
         if (n <= 0) {
-            /* Who was given nothing has heard of it by that. */
-            stream->ended = n == 0 && stream->gave;
             stream->heard = n == 0 && !stream->gave;
             return n;
         }

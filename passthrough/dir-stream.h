@@ -21,7 +21,8 @@ void pt_dir_stream_free(PtFs *fs, PtDirStream *stream);
 
 /** pt_dir_stream_seek() - go to a cookie. Return: 0 or a negative errno. */
 int pt_dir_stream_seek(PtDirStream *stream, uint64_t cookie);
-/** pt_dir_stream_next() - Return: 1 with the entry, 0 at the end, or a negative errno. */
+/** pt_dir_stream_next() - Return: 1 with the entry, 0 at the end of this walk, which is
+ * that of the directory if it was given nothing, or a negative errno. */
 int pt_dir_stream_next(PtDirStream *stream, PtDirent *ret_dirent);
 /** pt_dir_stream_unread() - one step back, to before the entry just read. */
 void pt_dir_stream_unread(PtDirStream *stream);
