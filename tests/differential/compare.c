@@ -23,7 +23,7 @@ enum { LOWER_AGE = 86400 };
 
 static const char *const field_names[FIELD_N] = {
     "return", "number", "offset", "flags",  "refused", "stat",    "data", "path", "name",
-    "names",  "target", "xattr",  "statfs", "lock",    "spliced", "room", "hole",
+    "names",  "target", "xattr",  "statfs", "lock",    "spliced", "room", "cut",  "hole",
 };
 
 /* Places of holes that were compared, and those that were not. */
@@ -136,20 +136,26 @@ static bool compare_move(Step *step, const char *part, const OutStat *native,
            time_differs(step, part, now, moved[MOUNT] ? " moved" : " did not move");
 }
 
-static Pair *pair_of(Step *step, uint64_t ino, OutTime btime)
+static Pair *pair_of(Step *step, OutFile native)
 {
     GHashTable *pairs = step->comparer->pairs;
-    Pair *pair = g_hash_table_lookup(pairs, &ino);
+    Pair *pair = g_hash_table_lookup(pairs, &native.ino);
     if (pair == NULL) {
         uint64_t *key = g_new(uint64_t, 1);
-        *key = ino;
+        *key = native.ino;
         pair = g_new0(Pair, 1);
         g_hash_table_insert(pairs, key, pair);
     }
-    if (!same_time(pair->btime, btime)) {
-        *pair = (Pair){.btime = btime}; /* the number belongs to another file now */
+    if (!same_time(pair->btime, native.btime) || pair->handle != native.handle) {
+        /* the number belongs to another file now */
+        *pair = (Pair){.btime = native.btime, .handle = native.handle};
     }
     return pair;
+}
+
+static Pair *pair_of_stat(Step *step, const OutStat *native)
+{
+    return pair_of(step, (OutFile){native->ino, native->handle, native->btime});
 }
 
 /* Of what a file has room for, but does not hold yet, that counts as data which is in the
@@ -160,7 +166,7 @@ static bool compare_hole(Step *step)
     const OutHole *native = bytes_of(step->field[NATIVE]);
     bool is_place[2] = {mount->value >= 0 || mount->value == -ENXIO,
                         native->value >= 0 || native->value == -ENXIO};
-    const Pair *pair = pair_of(step, native->file.ino, native->file.btime);
+    const Pair *pair = pair_of(step, native->file);
     if (pair->roomy && !step->comparer->mode->memory && is_place[MOUNT] &&
         is_place[NATIVE]) {
         holes[1]++;
@@ -170,17 +176,20 @@ static bool compare_hole(Step *step)
     return same_number(step, "value", mount->value, native->value);
 }
 
-static bool note_room(Step *step)
+static bool note_file(Step *step)
 {
-    const OutFile *native = bytes_of(step->field[NATIVE]);
-    pair_of(step, native->ino, native->btime)->roomy = true;
-    return true;
-}
-
-static bool note_spliced(Step *step)
-{
-    const OutFile *native = bytes_of(step->field[NATIVE]);
-    pair_of(step, native->ino, native->btime)->spliced = true;
+    Pair *pair = pair_of(step, *(const OutFile *)bytes_of(step->field[NATIVE]));
+    switch (step->field[NATIVE]->tag) {
+    case FIELD_ROOM:
+        pair->roomy = true;
+        break;
+    case FIELD_CUT:
+        pair->cut = true;
+        break;
+    default:
+        pair->spliced = true;
+        break;
+    }
     return true;
 }
 
@@ -190,7 +199,7 @@ static bool compare_history(Step *step, const OutStat *mount, const OutStat *nat
     if ((native->wanted & needed) != needed) {
         return true;
     }
-    Pair *pair = pair_of(step, native->ino, native->btime);
+    Pair *pair = pair_of_stat(step, native);
     bool same = true;
     if (pair->seen) {
         const OutTime mtime[2][2] = {{pair->mount.mtime, pair->native.mtime},
@@ -220,7 +229,7 @@ static bool compare_times(Step *step, const OutStat *mount, const OutStat *nativ
                  {STATX_CTIME, "ctime", mount->ctime, native->ctime},
                  {STATX_BTIME, "btime", mount->btime, native->btime}};
     uint32_t wanted = native->wanted;
-    if (pair_of(step, native->ino, native->btime)->spliced) {
+    if (pair_of_stat(step, native)->spliced) {
         wanted &= ~STATX_ATIME;
     }
     bool same = true;
@@ -266,7 +275,8 @@ static bool compare_stat(Step *step)
                 same_number(step, "same device", mount->same_device, native->same_device);
     /* How many blocks a file system takes for the same data depends on when it wrote
      * them; whether it took any does not, once all is written. */
-    if (same && native->settled && S_ISREG(native->mode)) {
+    if (same && native->settled && S_ISREG(native->mode) &&
+        !pair_of_stat(step, native)->cut) {
         same = same_number(step, "has blocks", mount->blocks != 0, native->blocks != 0);
     }
     return same && compare_times(step, mount, native) &&
@@ -441,9 +451,9 @@ static bool compare_field(Step *step)
                    (const char *)bytes_of(step->field[MOUNT]));
         return compare_bytes(step);
     case FIELD_SPLICED:
-        return note_spliced(step);
     case FIELD_ROOM:
-        return note_room(step);
+    case FIELD_CUT:
+        return note_file(step);
     case FIELD_HOLE:
         return compare_hole(step);
     default:

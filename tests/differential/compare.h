@@ -21,9 +21,11 @@ typedef struct Times {
 typedef struct Pair {
     uint64_t mount_ino;
     OutTime btime; /* of the native one, to notice that its number is used again */
-    bool seen;     /* mount and native hold something */
-    bool spliced;  /* the access time is unknown */
-    bool roomy;    /* room was made for more than it holds */
+    uint64_t handle;
+    bool seen;    /* mount and native hold something */
+    bool spliced; /* the access time is unknown */
+    bool roomy;   /* room was made for more than it holds */
+    bool cut;     /* and perhaps freed again */
     Times mount;
     Times native;
 } Pair;

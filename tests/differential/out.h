@@ -29,6 +29,7 @@ typedef enum FieldTag {
     FIELD_LOCK,    /* OutLock */
     FIELD_SPLICED, /* OutFile: its access time is not comparable any more */
     FIELD_ROOM,    /* OutFile: room was made for what it does not hold yet */
+    FIELD_CUT,     /* OutFile: a failure may have freed such room again */
     FIELD_HOLE,    /* OutHole */
     FIELD_N,
 } FieldTag;
@@ -58,11 +59,13 @@ typedef struct OutStat {
     OutTime mtime;
     OutTime ctime;
     OutTime btime; /* for the native side always, to tell files apart */
+    uint64_t handle;
 } OutStat;
 
 /** struct OutFile - a native file, as OutStat tells it; zeros for the mount. */
 typedef struct OutFile {
     uint64_t ino;
+    uint64_t handle; /* hash of its file handle, if it has one */
     OutTime btime;
 } OutFile;
 

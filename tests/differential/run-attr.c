@@ -23,7 +23,7 @@ static OutTime time_of(struct statx_timestamp t)
     return (OutTime){t.tv_sec, t.tv_nsec};
 }
 
-static void tell(Side *side, const struct statx *stx, unsigned mask)
+static void tell(Side *side, const struct statx *stx, unsigned mask, uint64_t handle)
 {
     OutStat told = {
         .ino = stx->stx_ino,
@@ -44,8 +44,23 @@ static void tell(Side *side, const struct statx *stx, unsigned mask)
         .mtime = time_of(stx->stx_mtime),
         .ctime = time_of(stx->stx_ctime),
         .btime = time_of(stx->stx_btime),
+        .handle = handle,
     };
     out_field(&side->out, FIELD_STAT, &told, sizeof(told));
+}
+
+uint64_t run_handle(const Side *side, int fd, const char *path, int flags)
+{
+    struct {
+        struct file_handle head;
+        uint8_t bytes[MAX_HANDLE_SZ];
+    } handle = {{.handle_bytes = MAX_HANDLE_SZ}, {0}};
+    int mount, follow = (flags & AT_SYMLINK_NOFOLLOW) != 0 ? 0 : AT_SYMLINK_FOLLOW;
+    if (side->mount || name_to_handle_at(fd, path, &handle.head, &mount,
+                                         follow | (flags & AT_EMPTY_PATH)) < 0) {
+        return 0;
+    }
+    return out_hash(0, handle.bytes, handle.head.handle_bytes);
 }
 
 long run_stat(Side *side, int fd, const char *path, int flags, unsigned mask)
@@ -55,7 +70,7 @@ long run_stat(Side *side, int fd, const char *path, int flags, unsigned mask)
     /* The birth time tells native files apart; on the mount it costs a request. */
     int r = statx(fd, path, flags, side->mount ? mask : mask | STATX_BTIME, &stx);
     if (r == 0) {
-        tell(side, &stx, mask);
+        tell(side, &stx, mask, run_handle(side, fd, path, flags));
     } else {
         out_return(&side->out, r);
     }

@@ -95,15 +95,16 @@ static OutFile file_of(const Side *side, int fd)
     if (!side->mount &&
         statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &stx) == 0) {
         file.ino = stx.stx_ino;
+        file.handle = run_handle(side, fd, "", AT_EMPTY_PATH);
         file.btime = (OutTime){stx.stx_btime.tv_sec, stx.stx_btime.tv_nsec};
     }
     return file;
 }
 
-static void tell_room(Side *side, int fd)
+static void tell_file(Side *side, FieldTag tag, int fd)
 {
     OutFile file = file_of(side, fd);
-    out_field(&side->out, FIELD_ROOM, &file, sizeof(file));
+    out_field(&side->out, tag, &file, sizeof(file));
 }
 
 static bool is_direct(int fd)
@@ -112,12 +113,14 @@ static bool is_direct(int fd)
     return flags >= 0 && (flags & O_DIRECT) != 0;
 }
 
-/* Direct writing makes room first, and then sees that it cannot write all. */
+/* Direct writing makes room first, and then sees that it cannot write all. FUSE's client
+ * then cuts the file off at its size, which frees all room behind it. */
 static void tell_written(Side *side, int fd, ssize_t r, size_t length)
 {
     out_return(&side->out, r);
     if (r != (ssize_t)length && is_direct(fd)) {
-        tell_room(side, fd);
+        tell_file(side, FIELD_ROOM, fd);
+        tell_file(side, FIELD_CUT, fd);
     }
 }
 
@@ -258,7 +261,7 @@ void run_fallocate(Side *side, const Op *op)
     int r = fallocate(fd, op_int(op, 1), op->arg[2], length);
     out_return(&side->out, r);
     if (r == 0 && (op->arg[1] & FALLOC_FL_PUNCH_HOLE) == 0) {
-        tell_room(side, fd);
+        tell_file(side, FIELD_ROOM, fd);
     }
 }
 
@@ -295,8 +298,7 @@ void run_copy(Side *side, const Op *op)
 
 void run_forget_access(Side *side, int fd)
 {
-    OutFile file = file_of(side, fd);
-    out_field(&side->out, FIELD_SPLICED, &file, sizeof(file));
+    tell_file(side, FIELD_SPLICED, fd);
 }
 
 /* Pages that move within a file are overwritten while they move, if they are kept;

@@ -17,6 +17,8 @@ int run_at(const Side *side, const Op *op, int i);
 mode_t run_mode(const Op *op, int i);
 /** run_stat() - statx and FIELD_STAT, or FIELD_RETURN for an error. */
 long run_stat(Side *side, int fd, const char *path, int flags, unsigned mask);
+/** run_handle() - tells a native file from another that has its inode number later. */
+uint64_t run_handle(const Side *side, int fd, const char *path, int flags);
 /**
  * run_refresh() - have the guest ask for the attributes of @fd.
  *
