@@ -69,6 +69,17 @@ static bool written_back(const Seen *seen)
            S_ISREG(native->mode);
 }
 
+static bool unclamped(const Seen *seen)
+{
+    if (!seen->comparer->mode->writeback || !is_part(seen, "stat", "mtime")) {
+        return false;
+    }
+    const OutStat *mount = seen->mount, *native = seen->native;
+    int64_t asked = mount->mtime.s, kept = native->mtime.s;
+    return S_ISREG(native->mode) && ((asked < kept && kept == INT32_MIN) ||
+                                     (asked > kept && kept > INT64_C(1) << 33));
+}
+
 static bool read_to_write(const Seen *seen)
 {
     if (!seen->comparer->mode->writeback || !is_part(seen, "stat", "atime")) {
@@ -118,6 +129,10 @@ static Exception exceptions[] = {
      "with writeback the guest's kernel reads a page before a program writes a part of "
      "it",
      read_to_write, 0},
+    {"time that no inode holds",
+     "with writeback the guest's kernel keeps the time that a program set, and does not "
+     "know which times the host's file system can store",
+     unclamped, 0},
     {"times of what is written back",
      "with writeback the guest's kernel owns the times of a file that it writes: it "
      "takes "

@@ -12,6 +12,8 @@ import tempfile
 
 import pytest
 
+import filesystems
+
 pytestmark = pytest.mark.sandboxed
 
 CASES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
@@ -27,17 +29,20 @@ CACHES = {
     'writeback': (('--cache=auto', '--writeback'),
                   ('cached', 'cached-names', 'writeback')),
 }
+WORDS_OF = {'ext4': (), 'xfs': ('xfs',), 'btrfs': ('btrfs',), 'tmpfs': ('memory',),
+            'overlay': ('overlay',)}
+LONG = 4 * 3600
 
 
 @pytest.fixture
 def compare(build):
     """compare(mount, native, mode word..., option...): the tool's status and words."""
-    def run(mount, native, words, *options):
+    def run(mount, native, words, *options, timeout=170):
         modes = [f'--mode={word}' for word in (*WORDS, *words)]
         done = subprocess.run(
             [os.path.join(build, 'tests/differential/differential'), '--mount', mount,
              '--native', native, *modes, *options],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=150,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout,
             check=False)
         return done.returncode, done.stdout
     return run
@@ -87,12 +92,69 @@ def test_what_was_different_once(compare, bridged, scratch, cache):
         assert status == 0, f'{case}:\n{said}'
 
 
+@pytest.fixture
+def agree(compare, bridged):
+    """agree(share, native, cache, n, word...): n operations find no difference."""
+    def run(share, native, cache, n, *more, **keywords):
+        options, words = CACHES[cache]
+        mount = bridged(*SERVE, *options, of=share)
+        status, said = compare(mount, native, (*words, *more), f'--ops={n}',
+                               '--shrink=20', **keywords)
+        assert status == 0, said
+    return run
+
+
 @pytest.mark.parametrize('cache, n', [
-    ('never', 30000), ('auto', 60000), ('always', 60000), ('metadata', 60000),
-    ('writeback', 60000)])
-def test_a_share_in_memory_equals_a_native_folder(compare, twins, bridged, cache, n):
-    shared, native = twins
-    options, words = CACHES[cache]
-    mount = bridged(*SERVE, *options, of=shared)
-    status, said = compare(mount, native, (*words, 'memory'), f'--ops={n}', '--shrink=20')
-    assert status == 0, said
+    ('never', 20000), ('auto', 40000), ('always', 40000), ('metadata', 40000),
+    ('writeback', 40000)])
+def test_a_share_in_memory_equals_a_native_folder(agree, twins, cache, n):
+    agree(*twins, cache, n, 'memory')
+
+
+def kind_of(folder):
+    done = subprocess.run(['findmnt', '-n', '-o', 'FSTYPE', '-T', folder],
+                          stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize('cache, n', [
+    ('never', 20000), ('auto', 60000), ('always', 40000), ('metadata', 40000),
+    ('writeback', 40000)])
+def test_a_share_on_disk_equals_a_native_folder(agree, share, scratch, cache, n):
+    kind = kind_of(scratch)
+    if kind not in filesystems.MAKE:
+        pytest.skip(f'{scratch} is on {kind}, which is no disk file system known here')
+    native = os.path.join(scratch, 'native')
+    os.mkdir(native)
+    agree(share, native, cache, n, *WORDS_OF[kind], timeout=380)
+
+
+def fill_layer(lower, n):
+    """What the trees of n trials begin with: files with several names, and without."""
+    for tree in (f'{lower}/{side}/case-{i}' for side in ('one', 'other')
+                 for i in range(n)):
+        for folder in (tree, f'{tree}/sub', f'{tree}/dir'):
+            os.makedirs(folder)
+            os.chmod(folder, 0o777)
+        for names in (('a', 'b'), ('c',), ('sub/a', 'dir/a', 'd')):
+            with open(f'{tree}/{names[0]}', 'xb') as file:
+                file.write(b'lower' * 1000)
+            for name in names[1:]:
+                os.link(f'{tree}/{names[0]}', f'{tree}/{name}')
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(LONG)
+@pytest.mark.parametrize('cache', CACHES)
+@pytest.mark.parametrize('kind', filesystems.KINDS)
+def test_a_share_on_any_file_system_equals_a_native_folder(agree, scratch, kind, cache):
+    n = 2000000 if cache == 'auto' else 200000
+    lower = os.path.join(scratch, 'lower')
+    fill_layer(lower, n // 2000 if kind == 'overlay' else 0)
+    with filesystems.made(kind, os.path.join(scratch, 'top'),
+                          lower if kind == 'overlay' else None) as top:
+        folders = [os.path.join(top, name) for name in ('one', 'other')]
+        for folder in folders:
+            os.makedirs(folder, exist_ok=True)
+        agree(*folders, cache, n, *WORDS_OF[kind], timeout=LONG)
