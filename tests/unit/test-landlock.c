@@ -350,17 +350,25 @@ static void test_shares(void)
 
 /* ---- where it cannot be had -------------------------------------------------------- */
 
-static void without(const void *data)
+/* From here on the kernel answers so when it is asked with any, or with these, flags. */
+static void play_kernel(int code, const struct scmp_arg_cmp *flags)
 {
-    const int *code = data;
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
 
     g_assert_nonnull(filter);
-    g_assert_cmpint(seccomp_rule_add(filter, SCMP_ACT_ERRNO((unsigned)*code),
-                                     SCMP_SYS(landlock_create_ruleset), 0),
+    g_assert_cmpint(seccomp_rule_add_array(filter, SCMP_ACT_ERRNO((unsigned)code),
+                                           SCMP_SYS(landlock_create_ruleset),
+                                           flags != NULL ? 1 : 0, flags),
                     ==, 0);
     g_assert_cmpint(seccomp_load(filter), ==, 0);
     seccomp_release(filter);
+}
+
+static void without(const void *data)
+{
+    const int *code = data;
+
+    play_kernel(*code, NULL);
     SandboxView view = enter((SandboxConfig){.mode = SANDBOX_NONE});
     g_assert_false(view.landlock);
     g_assert_cmpint(try_open(outside, ".", O_RDONLY), ==, 0);
@@ -380,6 +388,51 @@ static void test_without(void)
     g_assert_cmpint(rmdir("share"), ==, 0);
     g_assert_cmpint(chdir(old), ==, 0);
     g_assert_cmpint(rmdir(dir), ==, 0);
+}
+
+/* Opening by handle finds files whose directories nobody has walked through: kernels that
+ * know no errata refuse to open them, so nothing is asked of those. */
+static void with_handles(const void *data)
+{
+    const bool *knows_errata = data;
+    const struct scmp_arg_cmp flags = SCMP_A2(SCMP_CMP_EQ, 2, 0);
+    SandboxView view;
+
+    if (!*knows_errata) {
+        play_kernel(EINVAL, &flags);
+    }
+    bool is_on = enter_landlock(
+        (SandboxConfig){.mode = SANDBOX_NONE, .file_handles = true}, &view);
+    g_assert_true(*knows_errata || !is_on);
+    g_assert_cmpint(try_open(outside, "secret", O_RDONLY), ==, is_on ? -EACCES : 0);
+}
+
+/* Whoever opens none needs no erratum mended. */
+static void without_handles(const void *data)
+{
+    const struct scmp_arg_cmp flags = SCMP_A2(SCMP_CMP_EQ, 2, 0);
+    SandboxView view;
+
+    play_kernel(EINVAL, &flags);
+    bool is_on = enter_landlock((SandboxConfig){.mode = SANDBOX_NONE}, &view);
+    g_assert_true(is_on == (syscall(SYS_landlock_create_ruleset, NULL, 0, 1) >= 2 &&
+                            !SANDBOX_ASAN && !SANDBOX_TSAN));
+}
+
+static void host_handles(const void *data)
+{
+    static const bool knows_errata[] = {true, false};
+
+    host_start(data);
+    for (size_t i = 0; i < G_N_ELEMENTS(knows_errata); i++) {
+        child_passes(with_handles, &knows_errata[i]);
+    }
+    child_passes(without_handles, NULL);
+}
+
+static void test_handles(void)
+{
+    host_run(host_handles);
 }
 
 static void with_user(const void *data)
@@ -413,6 +466,7 @@ int main(int argc, char **argv)
     g_test_add_func("/landlock/inside", test_inside);
     g_test_add_func("/landlock/shares", test_shares);
     g_test_add_func("/landlock/without", test_without);
+    g_test_add_func("/landlock/handles", test_handles);
     g_test_add_func("/landlock/user", test_user);
     return g_test_run();
 }
