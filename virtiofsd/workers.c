@@ -45,7 +45,7 @@
 #define HIPRIO_QUEUE 0u
 #define WORKER_STACK_SIZE ((size_t)256 * 1024)
 /* Requests of one ring before another's turn. */
-#define BURST 16u
+#define BURST 4u
 
 /* epoll_data.u32 beyond all queue numbers. */
 #define EVENT_WAKE UINT32_MAX
