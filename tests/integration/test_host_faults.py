@@ -122,8 +122,8 @@ def test_quota(share, scratch, serve):
         assert errno_of(client.mkdir, fuse.ROOT, b'dir') in (0, errno.EDQUOT)
         data = client.read(entry.nodeid, handle, MIB, 0)
         assert data == bytes(MIB)
-        client.release(entry.nodeid, handle)
-        client.forget(entry.nodeid)
+        guest.frontend.close()
+        assert guest.daemon.wait() == 0
 
 
 # ---- broken ---------------------------------------------------------------------------
