@@ -204,6 +204,7 @@ def remote(client):
     client.release(entry.nodeid, handle)
 
 
+@pytest.mark.hostile('cage-calls-needed')
 def test_rows(runs, bridged):
     with runs.run('--xattr', '--posix-lock', '--flock', '--killpriv-v2',
                   '--sandbox=chroot') as daemon:

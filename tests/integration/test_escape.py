@@ -93,6 +93,7 @@ def fill(attack):
 # ---- with everything in force
 
 
+@pytest.mark.hostile('peer-seccomp', 'cage-calls-refused')
 def test_attacks(start, share, scratch):
     """Each ends the process at once."""
     n_tried = 0

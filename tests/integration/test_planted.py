@@ -106,6 +106,7 @@ CASES = [(mode, how) for mode in ('namespace', 'chroot', 'none')
          if (mode, how) != ('chroot', launch.plain_as_user)]
 
 
+@pytest.mark.hostile('cage-planted')
 @pytest.mark.parametrize('end', [by_signal, by_leaving, by_nonsense])
 @pytest.mark.parametrize('mode, how', CASES)
 def test_nothing_is_opened(request, binary, scratch, mode, how, end):
