@@ -340,7 +340,8 @@ def test_base_of_a_queue_that_is_copying(besiege, memory_share, cases):
         guest.frontend.get_base(1)
         n_in_flight += queue.read_used_index() != used
         reply = client.reap(queue=1, timeout=0.001)  # it is there
-        assert struct.unpack_from('=I', reply.payload)[0] == size
+        done = struct.unpack_from('=I', reply.payload)[0]
+        assert 0 < done == os.stat(copy).st_size  # a piece of it, all of it
         used = queue.read_used_index()
         guest.assert_honest(queue=2)
         assert queue.read_used_index() == used

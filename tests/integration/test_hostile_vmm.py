@@ -439,8 +439,8 @@ def test_slow_peer(start, share, scratch, extra_args, cases):
 def test_a_thousand_connections(besiege, cases):
     """All but the first are turned away at once; it is served; the log stays short."""
     guest = besiege('--log-level=warn')
-    worker = guest.work_on(OTHER)
     before = resources(guest.daemon)
+    worker = guest.work_on(OTHER)
     begin = time.monotonic()
     for _ in range(1000):
         with guest.daemon.connect() as sock:
