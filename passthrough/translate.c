@@ -180,13 +180,26 @@ static bool parse_fields(Parser *parser, const struct Form *form, const char *en
     return *end == '\0' || fail(parser, "nothing may follow the count");
 }
 
+/* Return: how many ranges begin before @first. */
+static guint place_of(const GArray *ranges, uint32_t first)
+{
+    guint low = 0;
+    guint high = ranges->len;
+    while (low < high) {
+        guint middle = low + (high - low) / 2;
+        if (g_array_index(ranges, Range, middle).first < first) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
 /* Put a range in its place, or say what is in the way. */
 static bool insert(Parser *parser, GArray *ranges, const Range *range)
 {
-    guint at = 0;
-    while (at < ranges->len && g_array_index(ranges, Range, at).first < range->first) {
-        at++;
-    }
+    guint at = place_of(ranges, range->first);
     for (guint i = at > 0 ? at - 1 : 0; i < ranges->len && i <= at; i++) {
         const Range *other = &g_array_index(ranges, Range, i);
         if (other->first - range->first < range->count ||
