@@ -47,6 +47,7 @@ VARIANTS = {
         'cc': 'clang',
         'options': ['-Dfuzzing=true', '-Db_sanitize=address,undefined',
                     '-Db_lundef=false', '-Dman=disabled'],
+        'fuzzes': True,
     },
 }
 
@@ -93,6 +94,12 @@ def arguments():
     return parser.parse_args()
 
 
+def fuzz_names():
+    """All fuzz targets."""
+    return sorted(os.path.basename(path)[len('fuzz-'):-len('.c')] for path in
+                  glob.glob(os.path.join(TOP, 'tests', 'fuzz', 'fuzz-*.c')))
+
+
 def default_build(variant):
     """The same directory for the same checkout, so that the next run builds little."""
     mark = hashlib.sha256(TOP.encode()).hexdigest()[:8]
@@ -113,7 +120,8 @@ def build(directory, variant, tally):
         if run(command, env=env) != 0:
             tally.add('failed', 'meson setup')
             return False
-    if run(['ninja', '-C', directory]) != 0:
+    programs = [f'tests/fuzz/fuzz-{name}' for name in fuzz_names()]
+    if run(['ninja', '-C', directory, *(programs if variant.get('fuzzes') else ())]) != 0:
         tally.add('failed', 'build')
         return False
     tally.add('passed', 'build')
@@ -231,8 +239,7 @@ def fuzz(options, directory, tally):
     """A run of each target, two at a time; what was learnt is forgotten, what was found
     is shown.
     """
-    names = sorted(os.path.basename(path)[len('fuzz-'):-len('.c')] for path in
-                   glob.glob(os.path.join(TOP, 'tests', 'fuzz', 'fuzz-*.c')))
+    names = fuzz_names()
     with tempfile.TemporaryDirectory(prefix='vfs-fuzz-', dir=memory_folder()) as work:
         run([os.path.join(TOP, 'tests', 'fuzz', 'seeds.py'), os.path.join(work, 'seeds')])
 
