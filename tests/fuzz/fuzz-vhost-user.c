@@ -132,7 +132,12 @@ static Bench *bench_new(void)
         .n_queues = N_QUEUES,
         .tag = "fuzzed",
         .interrupt_fd = interrupt_fd,
-        .handler = {bench, on_start, on_queue, on_settle, on_queue, on_reset},
+        .handler = {.opaque = bench,
+                    .start = on_start,
+                    .stop = on_queue,
+                    .settle = on_settle,
+                    .wake = on_queue,
+                    .reset = on_reset},
     };
     g_autoptr(GError) error = NULL;
     bench->device = vu_device_new(&config, &error);
