@@ -9,11 +9,13 @@
  */
 #include <fcntl.h>
 #include <ftw.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/fuzz/stream.h"
@@ -72,6 +74,18 @@ static void make_maps(void)
     g_assert_no_error(error);
 }
 
+/* As the daemon: else a file could be made that cannot be removed. */
+static void drop_immutable(void)
+{
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+
+    g_assert_cmpint(syscall(SYS_capget, &header, sets), ==, 0);
+    sets[0].effective &= ~CAP_TO_MASK(CAP_LINUX_IMMUTABLE);
+    sets[0].permitted &= ~CAP_TO_MASK(CAP_LINUX_IMMUTABLE);
+    g_assert_cmpint(syscall(SYS_capset, &header, sets), ==, 0);
+}
+
 static void prepare(void)
 {
     g_autofree char *path = g_dir_make_tmp("fuzz-passthrough-XXXXXX", NULL);
@@ -85,6 +99,7 @@ static void prepare(void)
     go_home();
     write_file("outside");
     make_maps();
+    drop_immutable();
 }
 
 static void make_share(void)
