@@ -12,6 +12,7 @@
 #include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -46,10 +47,19 @@ static void limit_files(rlim_t size)
 
 /* Everything lies in a directory of its own, as the working directory. */
 static int home;
+static char *home_path;
 
 static void go_home(void)
 {
     g_assert_cmpint(fchdir(home), ==, 0);
+}
+
+static void leave(void)
+{
+    go_home();
+    (void)unlink("outside"); /* is there */
+    (void)rmdir(home_path);
+    g_free(home_path);
 }
 
 /* What --translate-uid and --xattrmap make, once. */
@@ -88,13 +98,14 @@ static void drop_immutable(void)
 
 static void prepare(void)
 {
-    g_autofree char *path = g_dir_make_tmp("fuzz-passthrough-XXXXXX", NULL);
+    home_path = g_dir_make_tmp("fuzz-passthrough-XXXXXX", NULL);
 
     log_open(LOG_LEVEL_OFF, false);
     /* As the daemon does: EFBIG is enough. libFuzzer would take it for a crash. */
     (void)signal(SIGXFSZ, SIG_IGN);
-    g_assert_nonnull(path);
-    home = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    g_assert_nonnull(home_path);
+    (void)atexit(leave); /* else it stays */
+    home = open(home_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     g_assert_cmpint(home, >=, 0);
     go_home();
     write_file("outside");
