@@ -7,6 +7,7 @@
 #include "passthrough/dir-stream.h"
 #include "passthrough/entry.h"
 #include "passthrough/fd.h"
+#include "passthrough/file-status.h"
 #include "passthrough/handle.h"
 #include "passthrough/inode.h"
 #include "passthrough/internal.h"
@@ -34,12 +35,13 @@ int pt_opendir(PtFs *fs, uint64_t nodeid, uint32_t open_flags, PtOpened *ret_ope
     if (r < 0) {
         return r;
     }
-    fd.fd = pt_reopen_dir(fs, node.fd, pt_open_dir_flags(fs, open_flags));
+    uint32_t flags = pt_open_dir_flags(fs, open_flags);
+    fd.fd = pt_reopen_dir(fs, node.fd, flags);
     if (fd.fd < 0) {
         return fd.fd;
     }
     ret_opened->flags = pt_opened_dir(fs);
-    PtHandleMake make = {node.inode, &fd, PT_HANDLE_DIR, O_RDONLY};
+    PtHandleMake make = {node.inode, &fd, PT_HANDLE_DIR, flags};
     return pt_handle_new(fs, &make, &ret_opened->handle);
 }
 
@@ -110,6 +112,14 @@ int pt_dir_begin(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset,
     ret_cursor->handle = file.handle;
     r = get_stream(fs, file.handle, ret_cursor);
     return r < 0 ? r : pt_dir_stream_seek(ret_cursor->stream, offset);
+}
+
+void pt_dir_follow(PtDirCursor *cursor, uint32_t open_flags)
+{
+    const PtIo io = {.open_flags = open_flags & ~(uint32_t)O_DIRECT};
+    if (cursor->first) {
+        pt_status_set(cursor->handle, pt_status_wanted(cursor->fs, cursor->handle, &io));
+    }
 }
 
 void pt_dir_end(PtDirCursor *cursor)

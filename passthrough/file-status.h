@@ -10,7 +10,7 @@
 
 /*
  * File status flags that a program changes while a file is open, fcntl(2) F_SETFL: no
- * request tells of the change, but each READ and WRITE tells the flags.
+ * request tells of the change, but each READ, WRITE and READDIR tells the flags.
  */
 
 /**

@@ -228,7 +228,10 @@ int pt_fsyncdir(PtFs *fs, uint64_t nodeid, uint64_t handle, bool datasync);
  */
 int pt_dir_begin(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset,
                  PtDirCursor *ret_cursor);
-/** pt_dir_next() - Return: 1 with @ret_dirent set, 0 at the end, or a negative errno. */
+/** pt_dir_follow() - @open_flags are what the open directory has now: O_NOATIME. */
+void pt_dir_follow(PtDirCursor *cursor, uint32_t open_flags);
+/** pt_dir_next() - Return: 1 with @ret_dirent set, 0 at the end of the walk, which is
+ * that of the directory if it was given nothing, or a negative errno. */
 int pt_dir_next(PtDirCursor *cursor, PtDirent *ret_dirent);
 /** pt_dir_unread() - put @dirent, the one just read, back: it did not fit the reply. */
 void pt_dir_unread(PtDirCursor *cursor, const PtDirent *dirent);

@@ -730,6 +730,12 @@ int pt_dir_begin(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset,
     return end(fs, result);
 }
 
+void pt_dir_follow(PtDirCursor *cursor, uint32_t open_flags)
+{
+    (void)cursor;
+    (void)open_flags;
+}
+
 int pt_dir_next(PtDirCursor *cursor, PtDirent *ret_dirent)
 {
     size_t i = (uintptr_t)cursor->stream;

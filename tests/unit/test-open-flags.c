@@ -9,7 +9,14 @@
 
 enum { LONG_AGO = 1000000000 };
 
-/* A file and a directory that were last read long ago. */
+/* A directory that was last read long ago. */
+static void make_dir_old(const Scratch *s)
+{
+    const struct timespec times[2] = {{.tv_sec = LONG_AGO}, {.tv_sec = LONG_AGO + 1}};
+    g_assert_cmpint(utimensat(s->dir, "dir", times, 0), ==, 0);
+}
+
+/* And a file that was. */
 static void make_old(const Scratch *s)
 {
     const struct timespec times[2] = {{.tv_sec = LONG_AGO}, {.tv_sec = LONG_AGO + 1}};
@@ -17,7 +24,7 @@ static void make_old(const Scratch *s)
     g_assert_cmpint(mkdirat(s->dir, "dir", 0755), ==, 0);
     g_assert_cmpint(mkdirat(s->dir, "dir/inner", 0755), ==, 0);
     g_assert_cmpint(utimensat(s->dir, "file", times, 0), ==, 0);
-    g_assert_cmpint(utimensat(s->dir, "dir", times, 0), ==, 0);
+    make_dir_old(s);
 }
 
 static void read_file_of(const Scratch *s, uint32_t flags)
@@ -32,14 +39,15 @@ static void read_file_of(const Scratch *s, uint32_t flags)
     g_assert_cmpint(pt_release(s->fs, f, handle), ==, 0);
 }
 
-static void read_dir_of(const Scratch *s, uint32_t flags)
+static void read_dir_of(const Scratch *s, uint32_t opened_with, uint32_t flags)
 {
     PtOpened opened;
     PtDirCursor cursor;
     PtDirent dirent;
     uint64_t d = lookup(s, PT_ROOT_ID, "dir").nodeid;
-    g_assert_cmpint(pt_opendir(s->fs, d, flags, &opened), ==, 0);
+    g_assert_cmpint(pt_opendir(s->fs, d, opened_with, &opened), ==, 0);
     g_assert_cmpint(pt_dir_begin(s->fs, d, opened.handle, 0, &cursor), ==, 0);
+    pt_dir_follow(&cursor, flags);
     g_assert_cmpint(pt_dir_next(&cursor, &dirent), ==, 1);
     pt_dir_end(&cursor);
     g_assert_cmpint(pt_releasedir(s->fs, d, opened.handle), ==, 0);
@@ -50,8 +58,12 @@ static void check_traces(const PtConfig *config, uint32_t flags, bool leaves)
     Scratch s = scratch_open_with(config);
     make_old(&s);
     read_file_of(&s, flags);
-    read_dir_of(&s, flags);
+    read_dir_of(&s, flags, flags);
     g_assert_cmpint(host_stat(&s, "file").st_atime != LONG_AGO, ==, leaves);
+    g_assert_cmpint(host_stat(&s, "dir").st_atime != LONG_AGO, ==, leaves);
+    /* fcntl(2) changes the flag while the directory is open. */
+    make_dir_old(&s);
+    read_dir_of(&s, flags ^ O_NOATIME, flags);
     g_assert_cmpint(host_stat(&s, "dir").st_atime != LONG_AGO, ==, leaves);
     scratch_close(&s);
 }
@@ -99,7 +111,7 @@ static void test_not_the_owner(void)
     int refused = openat(s.dir, "file", O_RDONLY | O_NOATIME | O_CLOEXEC);
     int error = errno;
     read_file_of(&s, O_RDONLY);
-    read_dir_of(&s, O_RDONLY);
+    read_dir_of(&s, O_RDONLY, O_RDONLY);
     int created = pt_create(s.fs, &make, &entry, &opened);
     set_fowner(true);
     g_assert_cmpint(refused, ==, -1);

@@ -72,6 +72,7 @@ static int read_directory(Request *request, bool plus)
     if (result < 0) {
         return result;
     }
+    pt_dir_follow(&cursor, in->flags);
     size_t size = in->size < SESSION_MAX_WRITE ? in->size : SESSION_MAX_WRITE;
     iov_writer_limit(&request->writer, size);
     do {
