@@ -364,6 +364,7 @@ static bool compare_names(Step *step, const uint8_t *at[2], const uint8_t *const
         }
     }
     const OutNames *names = bytes_of(step->field[NATIVE]);
+    const OutNames *mounts = bytes_of(step->field[MOUNT]);
     Listing *listing = listing_of(step, names);
     for (int i = 0; i < 2 && listing != NULL; i++) {
         const uint8_t *walk = first_at[i];
@@ -374,7 +375,7 @@ static bool compare_names(Step *step, const uint8_t *at[2], const uint8_t *const
     }
     if (names->changed) {
         return listing == NULL || listing->sought > listing->since || !names->ended ||
-               compare_seen(step, listing);
+               !mounts->ended || compare_seen(step, listing);
     }
     const uint8_t *walk[2] = {first_at[0], first_at[1]};
     step->field[0] = first[0];

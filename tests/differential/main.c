@@ -45,6 +45,7 @@ static const struct Word {
     {"ioctl", offsetof(Mode, ioctl)},
     {"statx", offsetof(Mode, statx)},
     {"memory", offsetof(Mode, memory)},
+    {"killpriv", offsetof(Mode, killpriv)},
     {"overlay", offsetof(Mode, overlay)},
     {"btrfs", offsetof(Mode, btrfs)},
     {"xfs", offsetof(Mode, xfs)},

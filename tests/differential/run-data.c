@@ -41,10 +41,26 @@ static void tell_data(Side *side, ssize_t r)
     }
 }
 
+static bool is_direct(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && (flags & O_DIRECT) != 0;
+}
+
+/* A direct read asks the host, which has not heard how large the file is while a part of
+ * it is to be written back. */
+static void before_read(const Side *side, int fd)
+{
+    if (side->mode->writeback && is_direct(fd)) {
+        (void)fdatasync(fd);
+    }
+}
+
 /* slot, length */
 void run_read(Side *side, const Op *op)
 {
     int fd = run_fd(side, op, 0);
+    before_read(side, fd);
     tell_data(side, read(fd, side->buffer, length_of(op, 1)));
     tell_offset(side, fd);
 }
@@ -74,8 +90,10 @@ void run_pread(Side *side, const Op *op)
         return;
     }
     struct iovec iov[2];
+    int fd = run_fd(side, op, 0);
+    before_read(side, fd);
     split(side, length_of(op, 1), length_of(op, 1) / 2, iov);
-    tell_data(side, preadv2(run_fd(side, op, 0), iov, 2, op->arg[2], op_int(op, 3)));
+    tell_data(side, preadv2(fd, iov, 2, op->arg[2], op_int(op, 3)));
 }
 
 /* Direct writing that is not aligned xfs refuses before it does anything, also where it
@@ -107,10 +125,12 @@ static void tell_file(Side *side, FieldTag tag, int fd)
     out_field(&side->out, tag, &file, sizeof(file));
 }
 
-static bool is_direct(int fd)
+/* What is written too far the guest takes into its pages, and is refused later. A direct
+ * write it has refused at once, but then cuts the file to its size, which moves times. */
+static bool is_too_far_to_write(const Side *side, int to, int64_t offset)
 {
-    int flags = fcntl(fd, F_GETFL);
-    return flags >= 0 && (flags & O_DIRECT) != 0;
+    return (side->mode->writeback || is_direct(to)) && !run_is_directory(side, to) &&
+           offset > side->mode->far - (int64_t)SIDE_BUFFER;
 }
 
 /* Direct writing makes room first, and then sees that it cannot write all. FUSE's client
@@ -133,7 +153,8 @@ static void tell_moved(Side *side, int to, ssize_t r)
 void run_write(Side *side, const Op *op)
 {
     int fd = run_fd(side, op, 0);
-    if (is_refused_early(side, op, lseek(fd, 0, SEEK_CUR))) {
+    off_t offset = lseek(fd, 0, SEEK_CUR);
+    if (is_refused_early(side, op, offset) || is_too_far_to_write(side, fd, offset)) {
         return;
     }
     run_fill(side, op->arg[2], length_of(op, 1));
@@ -145,12 +166,13 @@ void run_write(Side *side, const Op *op)
 /* slot, length, offset, flags, seed */
 void run_pwrite(Side *side, const Op *op)
 {
-    if (is_impossible(op, 3) || is_refused_early(side, op, op->arg[2])) {
+    int fd = run_fd(side, op, 0);
+    if (is_impossible(op, 3) || is_refused_early(side, op, op->arg[2]) ||
+        is_too_far_to_write(side, fd, op->arg[2])) {
         return;
     }
     struct iovec iov[2];
     split(side, length_of(op, 1), length_of(op, 1) / 3, iov);
-    int fd = run_fd(side, op, 0);
     run_fill(side, op->arg[4], length_of(op, 1));
     ssize_t r = pwritev2(fd, iov, 2, op->arg[2], op_int(op, 3));
     tell_written(side, fd, r, length_of(op, 1));
@@ -213,15 +235,29 @@ void run_lseek(Side *side, const Op *op)
     }
 }
 
+/* With writeback the times are the guest's, and it moves none where the size stays. */
+static bool moves_no_times(const Side *side, const struct stat *st, int64_t size)
+{
+    return side->mode->writeback && st->st_size == size;
+}
+
 void run_ftruncate(Side *side, const Op *op)
 {
+    struct stat st;
+    if (fstat(run_fd(side, op, 0), &st) == 0 && moves_no_times(side, &st, op->arg[1])) {
+        return;
+    }
     out_return(&side->out, ftruncate(run_fd(side, op, 0), op->arg[1]));
 }
 
 void run_truncate(Side *side, const Op *op)
 {
     char path[PATH_ROOM];
+    struct stat st;
     path_decode(op->arg[0], path);
+    if (stat(path, &st) == 0 && moves_no_times(side, &st, op->arg[1])) {
+        return;
+    }
     out_return(&side->out, truncate(path, op->arg[1]));
 }
 
@@ -239,13 +275,23 @@ static bool is_punched_for_nothing(const Side *side, const Op *op)
            fgetxattr(fd, "security.capability", NULL, 0) >= 0;
 }
 
+/* With --killpriv-v2 the host drops what root may keep, because no request names root. */
+static bool is_stripped(const Side *side, int fd)
+{
+    const mode_t group = S_ISGID | S_IXGRP;
+    struct stat st;
+    return side->mode->killpriv && geteuid() == 0 && fstat(fd, &st) == 0 &&
+           ((st.st_mode & S_ISUID) != 0 || (st.st_mode & group) == group ||
+            fgetxattr(fd, "security.capability", NULL, 0) > 0);
+}
+
 /* slot, mode, offset, length: of the modes FUSE's client passes three on, and refuses the
  * others, which are therefore not tried natively. tmpfs refuses to zero a range; the
  * guest takes file capabilities away before it knows. */
 void run_fallocate(Side *side, const Op *op)
 {
     if ((side->mode->memory && (op->arg[1] & FALLOC_FL_ZERO_RANGE) != 0) ||
-        is_punched_for_nothing(side, op)) {
+        is_punched_for_nothing(side, op) || is_stripped(side, run_fd(side, op, 0))) {
         return;
     }
     const int possible =
@@ -281,7 +327,7 @@ void run_copy(Side *side, const Op *op)
 {
     loff_t in = op->arg[2], out = op->arg[3];
     int from = run_fd(side, op, 0), to = run_fd(side, op, 1);
-    if (copies_nothing_far(side, op)) {
+    if (copies_nothing_far(side, op) || is_stripped(side, to)) {
         return;
     }
     ssize_t r = copy_file_range(from, in == -1 ? NULL : &in, to, out == -1 ? NULL : &out,
@@ -338,7 +384,8 @@ void run_sendfile(Side *side, const Op *op)
 {
     off_t at = op->arg[2];
     int to = run_fd(side, op, 0), from = run_fd(side, op, 1);
-    if (!is_movable(side, from, to, at)) {
+    if (!is_movable(side, from, to, at) ||
+        is_too_far_to_write(side, to, lseek(to, 0, SEEK_CUR))) {
         return;
     }
     tell_moved(side, to, sendfile(to, from, at == -1 ? NULL : &at, length_of(op, 3)));
@@ -353,7 +400,8 @@ void run_splice(Side *side, const Op *op)
 {
     int ends[2];
     loff_t at = op->arg[2];
-    if (!is_movable(side, run_fd(side, op, 0), run_fd(side, op, 1), at)) {
+    if (!is_movable(side, run_fd(side, op, 0), run_fd(side, op, 1), at) ||
+        is_too_far_to_write(side, run_fd(side, op, 1), at)) {
         return;
     }
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {

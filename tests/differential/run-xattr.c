@@ -65,6 +65,14 @@ static void fill_value(Side *side, int64_t name, int64_t seed, size_t size)
     }
 }
 
+/* To the host it is a write when the guest writes back, and that takes them away. */
+static void before_capabilities(const Side *side, int64_t name)
+{
+    if (side->mount && side->mode->writeback && name == 4) {
+        (void)syncfs(side->root_fd);
+    }
+}
+
 /* path, nofollow, name, seed, size, flags */
 void run_setxattr(Side *side, const Op *op)
 {
@@ -73,6 +81,7 @@ void run_setxattr(Side *side, const Op *op)
     const char *name = name_of(op->arg[2], long_name);
     size_t size = (size_t)op->arg[4];
     fill_value(side, op->arg[2], op->arg[3], size);
+    before_capabilities(side, op->arg[2]);
     int r = op->arg[1] != 0 ? lsetxattr(path, name, side->buffer, size, op_int(op, 5))
                             : setxattr(path, name, side->buffer, size, op_int(op, 5));
     out_return(&side->out, r);
@@ -160,6 +169,7 @@ void run_fsetxattr(Side *side, const Op *op)
         return;
     }
     fill_value(side, op->arg[1], op->arg[2], size);
+    before_capabilities(side, op->arg[1]);
     out_return(&side->out, fsetxattr(fd, name, side->buffer, size, op_int(op, 4)));
 }
 
@@ -211,6 +221,22 @@ static size_t fill_acl(Side *side, int64_t seed)
     return sizeof(*header) + n * sizeof(*entries) - (odd == 3 ? 1 : 0);
 }
 
+/* Whether an old lock mark may have survived (except.c), which group execute that comes
+ * by a list would make a set-group-ID bit. */
+static bool has_mark(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & S_IXGRP) == 0;
+}
+
+static void clear_mark(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) == 0) {
+        (void)chmod(path, st.st_mode & 07777 & ~(mode_t)S_ISGID);
+    }
+}
+
 /* path, default, seed, whether to remove it */
 void run_setacl(Side *side, const Op *op)
 {
@@ -222,7 +248,12 @@ void run_setacl(Side *side, const Op *op)
         return;
     }
     size_t size = fill_acl(side, op->arg[2]);
-    out_return(&side->out, setxattr(path, name, side->buffer, size, 0));
+    bool mark = has_mark(path);
+    int r = setxattr(path, name, side->buffer, size, 0);
+    out_return(&side->out, r);
+    if (mark && r == 0) {
+        clear_mark(path);
+    }
 }
 
 /* path, default, size */

@@ -34,12 +34,13 @@ typedef struct Mode {
     bool tmpfile;
     bool ioctl;
     bool statx;
-    bool memory;  /* the trees are on tmpfs */
-    bool overlay; /* the trees are on overlayfs */
-    bool btrfs;   /* the trees are on btrfs */
-    bool xfs;     /* the trees are on xfs */
-    bool broken;  /* the native side is wrong on purpose */
-    int64_t far;  /* how far a native file's offset can go */
+    bool memory;   /* the trees are on tmpfs */
+    bool killpriv; /* by the host (--killpriv-v2) */
+    bool overlay;  /* the trees are on overlayfs */
+    bool btrfs;    /* the trees are on btrfs */
+    bool xfs;      /* the trees are on xfs */
+    bool broken;   /* the native side is wrong on purpose */
+    int64_t far;   /* how far a native file's offset can go */
 } Mode;
 
 /** struct Slot - an open file; @fd is -1 if there is none. */
