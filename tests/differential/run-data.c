@@ -322,12 +322,19 @@ static bool copies_nothing_far(const Side *side, const Op *op)
     return fstat(from, &st) == 0 && in >= st.st_size && out >= side->mode->far;
 }
 
+/* A request to copy tells no flags: it meets O_DIRECT as the last transfer had it. */
+static bool is_toggled(const Side *side, const Op *op, int i)
+{
+    return side->slots[(size_t)op->arg[i] % SIDE_SLOTS].toggled;
+}
+
 /* slot, slot, offset, offset, length, flags: offset -1 is the file's own. */
 void run_copy(Side *side, const Op *op)
 {
     loff_t in = op->arg[2], out = op->arg[3];
     int from = run_fd(side, op, 0), to = run_fd(side, op, 1);
-    if (copies_nothing_far(side, op) || is_stripped(side, to)) {
+    if (copies_nothing_far(side, op) || is_stripped(side, to) ||
+        is_toggled(side, op, 0) || is_toggled(side, op, 1)) {
         return;
     }
     ssize_t r = copy_file_range(from, in == -1 ? NULL : &in, to, out == -1 ? NULL : &out,
@@ -340,6 +347,11 @@ void run_copy(Side *side, const Op *op)
     out_number(&side->out, FIELD_NUMBER, out);
     tell_offset(side, from);
     tell_offset(side, to);
+}
+
+void run_forget_holes(Side *side, int fd)
+{
+    tell_file(side, FIELD_ROOM, fd);
 }
 
 void run_forget_access(Side *side, int fd)

@@ -82,5 +82,9 @@ void run_map(Side *side, const Op *op)
     (void)sigaction(SIGBUS, &action, NULL);
     touch(side, op, map, length_of(fd, offset, length));
     (void)munmap(map, length);
+    if (how == 1 || how == 3) {
+        run_forget_holes(side, fd);
+        run_written_back(side, fd);
+    }
     run_forget_access(side, fd);
 }

@@ -136,20 +136,53 @@ void run_dup(Side *side, const Op *op)
     int fd = fcntl(run_fd(side, op, 0), F_DUPFD_CLOEXEC, 3);
     out_return(&side->out, fd < 0 ? -1 : 0);
     if (fd >= 0) {
+        bool toggled = side->slots[(size_t)op->arg[0] % SIDE_SLOTS].toggled;
         put(side, op->arg[1], fd);
+        side->slots[(size_t)op->arg[1] % SIDE_SLOTS].toggled = toggled;
+    }
+}
+
+static bool is_same_file(int a, int b)
+{
+    struct stat st[2];
+    return fstat(a, &st[0]) == 0 && fstat(b, &st[1]) == 0 && st[0].st_ino == st[1].st_ino;
+}
+
+void run_written_back(Side *side, int fd)
+{
+    for (int i = 0; i < SIDE_SLOTS; i++) {
+        int flags = fcntl(side->slots[i].fd, F_GETFL);
+        if (flags >= 0 && (flags & O_DIRECT) != 0 &&
+            is_same_file(fd, side->slots[i].fd)) {
+            side->slots[i].toggled = true;
+        }
+    }
+}
+
+static void note_toggled(Side *side, int fd)
+{
+    for (int i = 0; i < SIDE_SLOTS; i++) {
+        if (is_same_file(fd, side->slots[i].fd)) {
+            side->slots[i].toggled = true;
+        }
     }
 }
 
 void run_setfl(Side *side, const Op *op)
 {
     int fd = run_fd(side, op, 0), flags = op_int(op, 1) | O_NONBLOCK;
+    int before = fcntl(fd, F_GETFL);
     if (!side->mode->noatime) {
         flags &= ~O_NOATIME;
     }
     if (!side->mode->direct && !side->mount) {
         flags &= ~O_DIRECT;
     }
-    out_return(&side->out, fcntl(fd, F_SETFL, flags));
+    int r = fcntl(fd, F_SETFL, flags);
+    out_return(&side->out, r);
+    if (r == 0 && ((before ^ op_int(op, 1)) & O_DIRECT) != 0) {
+        note_toggled(side, fd);
+    }
     if (fd >= 0) {
         tell_flags(side, fd);
     }

@@ -35,6 +35,20 @@ bool run_is_directory(const Side *side, int fd);
  * is the guest kernel's affair: its host may hear of an access or of none.
  */
 void run_forget_access(Side *side, int fd);
+/**
+ * run_forget_holes() - do not compare where the file behind @fd has holes any more.
+ *
+ * What a mapping stores in makes no hole of the whole folio, which natively may be large,
+ * but the guest writes the page back.
+ */
+void run_forget_holes(Side *side, int fd);
+/**
+ * run_written_back() - some of the file behind @fd is written back, which is never
+ * direct.
+ *
+ * A copy then meets a file that was opened with O_DIRECT as one that was not.
+ */
+void run_written_back(Side *side, int fd);
 /** run_holes_are_same() - whether both sides have holes at the same places. */
 bool run_holes_are_same(const Side *side, int fd);
 /** run_hole() - FIELD_HOLE: @value says where @fd has holes. */

@@ -47,6 +47,7 @@ typedef struct Mode {
 typedef struct Slot {
     int fd;
     bool directory;
+    bool toggled; /* O_DIRECT: the last transfer may not have had what it has */
     /* A listing in progress. */
     char *entries;
     size_t at;
