@@ -63,7 +63,7 @@ static const List lists[KIND_N] = {
                            VALUE(S_IFCHR, 3), VALUE(S_IFBLK, 2), {"0", 0, 2},
                            VALUE(S_IFDIR, 1), VALUE(S_IFLNK, 1), {"S_IFMT", S_IFMT, 1}),
                    NULL},
-    [KIND_DEVICE] = {CHOICES({"0:0", 0, 4}, {"1:3", 0x103, 2}, {"7:200", 0x7c8, 1},
+    [KIND_DEVICE] = {CHOICES({"0:0", 0, 4}, {"1:3", 0x103, 2}, {"240:200", 0xf0c8, 1},
                              {"255:255", 0xffff, 1}, {"4095:1048575", 0xffffffff, 1},
                              {"300:300", 0x12c2c | 0x100000, 1}),
                      NULL},

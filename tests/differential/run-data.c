@@ -235,6 +235,24 @@ void run_lseek(Side *side, const Op *op)
     }
 }
 
+/* Whether the file has what a change of it takes away. */
+static bool is_privileged(const struct stat *st, ssize_t capabilities)
+{
+    const mode_t group = S_ISGID | S_IXGRP;
+    return (st->st_mode & S_ISUID) != 0 || (st->st_mode & group) == group ||
+           capabilities > 0;
+}
+
+/* With --killpriv-v2 the host drops what root may keep, because no request names root.
+ * Else the guest does by itself, also where the host then refuses what is too far; and
+ * with writeback it moves times as early. */
+static bool is_stripped(const Side *side, int fd, bool is_far)
+{
+    struct stat st;
+    return (is_far || (side->mode->killpriv && geteuid() == 0)) && fstat(fd, &st) == 0 &&
+           is_privileged(&st, fgetxattr(fd, "security.capability", NULL, 0));
+}
+
 /* With writeback the times are the guest's, and it moves none where the size stays. */
 static bool moves_no_times(const Side *side, const struct stat *st, int64_t size)
 {
@@ -243,19 +261,26 @@ static bool moves_no_times(const Side *side, const struct stat *st, int64_t size
 
 void run_ftruncate(Side *side, const Op *op)
 {
+    int fd = run_fd(side, op, 0);
     struct stat st;
-    if (fstat(run_fd(side, op, 0), &st) == 0 && moves_no_times(side, &st, op->arg[1])) {
+    if ((fstat(fd, &st) == 0 && moves_no_times(side, &st, op->arg[1])) ||
+        is_stripped(side, fd, op->arg[1] > side->mode->far)) {
         return;
     }
-    out_return(&side->out, ftruncate(run_fd(side, op, 0), op->arg[1]));
+    out_return(&side->out, ftruncate(fd, op->arg[1]));
 }
 
+/* What the guest takes away before it moves the time of change, also where the size stays
+ * or is refused. */
 void run_truncate(Side *side, const Op *op)
 {
     char path[PATH_ROOM];
     struct stat st;
     path_decode(op->arg[0], path);
-    if (stat(path, &st) == 0 && moves_no_times(side, &st, op->arg[1])) {
+    if (stat(path, &st) == 0 &&
+        (moves_no_times(side, &st, op->arg[1]) ||
+         ((op->arg[1] == st.st_size || op->arg[1] > side->mode->far) &&
+          is_privileged(&st, getxattr(path, "security.capability", NULL, 0))))) {
         return;
     }
     out_return(&side->out, truncate(path, op->arg[1]));
@@ -275,23 +300,15 @@ static bool is_punched_for_nothing(const Side *side, const Op *op)
            fgetxattr(fd, "security.capability", NULL, 0) >= 0;
 }
 
-/* With --killpriv-v2 the host drops what root may keep, because no request names root. */
-static bool is_stripped(const Side *side, int fd)
-{
-    const mode_t group = S_ISGID | S_IXGRP;
-    struct stat st;
-    return side->mode->killpriv && geteuid() == 0 && fstat(fd, &st) == 0 &&
-           ((st.st_mode & S_ISUID) != 0 || (st.st_mode & group) == group ||
-            fgetxattr(fd, "security.capability", NULL, 0) > 0);
-}
-
 /* slot, mode, offset, length: of the modes FUSE's client passes three on, and refuses the
  * others, which are therefore not tried natively. tmpfs refuses to zero a range; the
  * guest takes file capabilities away before it knows. */
 void run_fallocate(Side *side, const Op *op)
 {
+    bool is_far = op->arg[2] > side->mode->far - (op->arg[3] & 0xfffff);
     if ((side->mode->memory && (op->arg[1] & FALLOC_FL_ZERO_RANGE) != 0) ||
-        is_punched_for_nothing(side, op) || is_stripped(side, run_fd(side, op, 0))) {
+        is_punched_for_nothing(side, op) || (is_far && side->mode->writeback) ||
+        is_stripped(side, run_fd(side, op, 0), is_far)) {
         return;
     }
     const int possible =
@@ -333,7 +350,7 @@ void run_copy(Side *side, const Op *op)
 {
     loff_t in = op->arg[2], out = op->arg[3];
     int from = run_fd(side, op, 0), to = run_fd(side, op, 1);
-    if (copies_nothing_far(side, op) || is_stripped(side, to) ||
+    if (copies_nothing_far(side, op) || is_stripped(side, to, false) ||
         is_toggled(side, op, 0) || is_toggled(side, op, 1)) {
         return;
     }
