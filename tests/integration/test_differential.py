@@ -107,7 +107,7 @@ def agree(compare, bridged):
 @pytest.mark.parametrize('cache, n', [
     ('never', 20000), ('auto', 40000), ('always', 40000), ('metadata', 40000),
     ('writeback', 40000)])
-def test_a_share_in_memory_equals_a_native_folder(agree, twins, cache, n):
+def test_a_share_in_memory_equals_a_native_folder(twins, agree, cache, n):
     agree(*twins, cache, n, 'memory')
 
 
