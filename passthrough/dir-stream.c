@@ -116,8 +116,18 @@ static bool is_full(const PtDirStream *stream)
     return BUFFER_SIZE - stream->end < ENTRY_MOST;
 }
 
+static int ask_host(PtDirStream *stream)
+{
+    long n = syscall(SYS_getdents64, stream->fd, stream->buffer + stream->end,
+                     BUFFER_SIZE - stream->end);
+    return n < 0 ? -errno : (int)n;
+}
+
 /* Ask the host for what follows the buffer, all of which was read. Return: bytes, 0 at
- * the end, or a negative errno. */
+ * the end, or a negative errno.
+ *
+ * The start of a directory is no end, unless it was removed: but ext4 says so, once,
+ * where a descriptor was read at the end first (Linux 6.18). */
 static int fill(PtDirStream *stream)
 {
     if (stream->buffer == NULL) {
@@ -131,13 +141,12 @@ static int fill(PtDirStream *stream)
         stream->position = 0;
         stream->end = 0;
     }
-    long n = syscall(SYS_getdents64, stream->fd, stream->buffer + stream->end,
-                     BUFFER_SIZE - stream->end);
-    if (n < 0) {
-        return -errno;
+    int n = ask_host(stream);
+    if (n == 0 && stream->cookie == 0 && lseek(stream->fd, 0, SEEK_SET) == 0) {
+        n = ask_host(stream);
     }
-    stream->end += (size_t)n;
-    return (int)n;
+    stream->end += (size_t)MAX(n, 0);
+    return n;
 }
 
 static int rewind_to(PtDirStream *stream, off_t offset)
