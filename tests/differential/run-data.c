@@ -133,6 +133,13 @@ static bool is_too_far_to_write(const Side *side, int to, int64_t offset)
            offset > side->mode->far - (int64_t)SIDE_BUFFER;
 }
 
+/* Direct writing whose last part is not aligned may have written the others before it
+ * fails, on the host too. */
+static bool is_torn(int fd, size_t length)
+{
+    return length > 512 && length % 512 != 0 && is_direct(fd);
+}
+
 /* Direct writing makes room first, and then sees that it cannot write all. FUSE's client
  * then cuts the file off at its size, which frees all room behind it. */
 static void tell_written(Side *side, int fd, ssize_t r, size_t length)
@@ -154,7 +161,8 @@ void run_write(Side *side, const Op *op)
 {
     int fd = run_fd(side, op, 0);
     off_t offset = lseek(fd, 0, SEEK_CUR);
-    if (is_refused_early(side, op, offset) || is_too_far_to_write(side, fd, offset)) {
+    if (is_refused_early(side, op, offset) || is_too_far_to_write(side, fd, offset) ||
+        is_torn(fd, length_of(op, 1))) {
         return;
     }
     run_fill(side, op->arg[2], length_of(op, 1));
@@ -168,7 +176,7 @@ void run_pwrite(Side *side, const Op *op)
 {
     int fd = run_fd(side, op, 0);
     if (is_impossible(op, 3) || is_refused_early(side, op, op->arg[2]) ||
-        is_too_far_to_write(side, fd, op->arg[2])) {
+        is_too_far_to_write(side, fd, op->arg[2]) || is_torn(fd, length_of(op, 1))) {
         return;
     }
     struct iovec iov[2];
@@ -336,7 +344,8 @@ static bool copies_nothing_far(const Side *side, const Op *op)
     struct stat st = {0};
     off_t in = op->arg[2] != -1 ? op->arg[2] : lseek(from, 0, SEEK_CUR);
     off_t out = op->arg[3] != -1 ? op->arg[3] : lseek(to, 0, SEEK_CUR);
-    return fstat(from, &st) == 0 && in >= st.st_size && out >= side->mode->far;
+    return fstat(from, &st) == 0 && out >= side->mode->far &&
+           (in >= st.st_size || length_of(op, 4) == 0);
 }
 
 /* A request to copy tells no flags: it meets O_DIRECT as the last transfer had it. */
@@ -404,7 +413,7 @@ static bool is_movable(const Side *side, int from, int to, off_t offset)
 {
     off_t at = offset != -1 ? offset : lseek(from, 0, SEEK_CUR);
     return !run_is_directory(side, from) && !is_same_file(to, from) && !is_pipe(to) &&
-           (at % 512 == 0 || !is_direct(to)) && at < side->mode->far - SIDE_BUFFER;
+           !is_direct(to) && at < side->mode->far - SIDE_BUFFER;
 }
 
 /* slot to, slot from, offset, length: a directory is refused, but tmpfs notes the access
