@@ -100,27 +100,38 @@ static void test_busy_in_flight(void)
 static void test_addresses(void)
 {
     const uint64_t end = GUEST_UVA + GUEST_SIZE;
+    const uint64_t d = GUEST_UVA, a = d + 2048, u = d + 4096;
     const struct {
         VuRingAddresses addresses;
         int result;
     } cases[] = {
-        {{GUEST_UVA, GUEST_UVA, GUEST_UVA}, 0},
-        {{GUEST_UVA + 8, GUEST_UVA, GUEST_UVA}, -EINVAL},
-        {{GUEST_UVA + 15, GUEST_UVA, GUEST_UVA}, -EINVAL},
-        {{GUEST_UVA + 16, GUEST_UVA + 1, GUEST_UVA}, -EINVAL},
-        {{GUEST_UVA + 16, GUEST_UVA + 2, GUEST_UVA + 2}, -EINVAL},
-        {{GUEST_UVA + 16, GUEST_UVA + 2, GUEST_UVA + 4}, 0},
-        {{0, GUEST_UVA, GUEST_UVA}, -EFAULT},
-        {{GUEST_UVA, 0, GUEST_UVA}, -EFAULT},
-        {{GUEST_UVA, GUEST_UVA, 0}, -EFAULT},
-        {{UINT64_MAX - 15, GUEST_UVA, GUEST_UVA}, -EFAULT},
+        {{d, a, u}, 0},
+        {{d + 8, a, u}, -EINVAL},
+        {{d + 15, a, u}, -EINVAL},
+        {{d + 16, a + 1, u}, -EINVAL},
+        {{d + 16, a + 2, u + 2}, -EINVAL},
+        {{d + 16, a + 2, u + 4}, 0},
+        {{0, a, u}, -EFAULT},
+        {{d, 0, u}, -EFAULT},
+        {{d, a, 0}, -EFAULT},
+        {{UINT64_MAX - 15, a, u}, -EFAULT},
         /* the last place that fits, and one beyond it */
-        {{end - 16 * 64, GUEST_UVA, GUEST_UVA}, 0},
-        {{end - 16 * 64 + 16, GUEST_UVA, GUEST_UVA}, -EFAULT},
-        {{GUEST_UVA, end - 6 - 2 * 64, GUEST_UVA}, 0},
-        {{GUEST_UVA, end - 4 - 2 * 64, GUEST_UVA}, -EFAULT},
-        {{GUEST_UVA, GUEST_UVA, end - 8 - 8 * 64}, 0},
-        {{GUEST_UVA, GUEST_UVA, end - 4 - 8 * 64}, -EFAULT},
+        {{end - 16 * 64, a, u}, 0},
+        {{end - 16 * 64 + 16, a, u}, -EFAULT},
+        {{d, end - 6 - 2 * 64, u}, 0},
+        {{d, end - 4 - 2 * 64, u}, -EFAULT},
+        {{d, a, end - 8 - 8 * 64}, 0},
+        {{d, a, end - 4 - 8 * 64}, -EFAULT},
+        /* one part in another, and side by side */
+        {{d, d, u}, -EFAULT},
+        {{d, a, d}, -EFAULT},
+        {{d, a, a}, -EFAULT},
+        {{d, d + 16 * 64 - 2, u}, -EFAULT},
+        {{d, d + 16 * 64, u}, 0},
+        {{d, a, a + 4 + 2 * 64}, -EFAULT},
+        {{d, a, a + 8 + 2 * 64}, 0},
+        {{d, u + 4 + 8 * 64, u}, -EFAULT},
+        {{d, u + 6 + 8 * 64, u}, 0},
     };
     Fixture f;
 

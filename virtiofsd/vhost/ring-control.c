@@ -54,11 +54,18 @@ static void *translate(const VuRing *ring, uint64_t uva, uint64_t length, uintpt
     return ((uintptr_t)host & (align - 1)) == 0 ? host : NULL;
 }
 
-/* Point into guest memory if all three parts lie in it. The event words are counted in
- * whether or not they were agreed upon: every driver allots them. */
+static bool overlap(const void *a, size_t a_size, const void *b, size_t b_size)
+{
+    return (uintptr_t)a < (uintptr_t)b + b_size && (uintptr_t)b < (uintptr_t)a + a_size;
+}
+
+/* Point into guest memory if all three parts lie in it, and none in another: what is
+ * written to the used ring would offer more work in the avail ring, for ever. The event
+ * words are counted in whether or not they were agreed upon: every driver allots them. */
 static bool translate_all(VuRing *ring)
 {
-    uint64_t n = ring->size;
+    size_t n = ring->size, desc_size = 16 * n, avail_size = 6 + 2 * n,
+           used_size = 6 + 8 * n;
 
     ring->desc = NULL;
     ring->avail = NULL;
@@ -66,11 +73,14 @@ static bool translate_all(VuRing *ring)
     if (!ring->has_addresses || n == 0) {
         return false;
     }
-    void *desc = translate(ring, ring->addresses.desc, 16 * n, VRING_DESC_ALIGN_SIZE);
-    void *avail =
-        translate(ring, ring->addresses.avail, 6 + 2 * n, VRING_AVAIL_ALIGN_SIZE);
-    void *used = translate(ring, ring->addresses.used, 6 + 8 * n, VRING_USED_ALIGN_SIZE);
-    if (desc == NULL || avail == NULL || used == NULL) {
+    const VuRingAddresses *at = &ring->addresses;
+    void *desc = translate(ring, at->desc, desc_size, VRING_DESC_ALIGN_SIZE);
+    void *avail = translate(ring, at->avail, avail_size, VRING_AVAIL_ALIGN_SIZE);
+    void *used = translate(ring, at->used, used_size, VRING_USED_ALIGN_SIZE);
+    if (desc == NULL || avail == NULL || used == NULL ||
+        overlap(desc, desc_size, avail, avail_size) ||
+        overlap(desc, desc_size, used, used_size) ||
+        overlap(avail, avail_size, used, used_size)) {
         return false;
     }
     ring->desc = desc;

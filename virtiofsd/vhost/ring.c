@@ -49,6 +49,8 @@
 #include "virtiofsd/vhost/ring-internal.h"
 #include "virtiofsd/vhost/ring-walk.h"
 
+enum { BAD_AT_ONCE = 16 }; /* malformed chains that one pop retires */
+
 /* A look at the ring found it broken; said outside the lock. */
 typedef struct Fault {
     const char *what; /* NULL: none */
@@ -239,8 +241,8 @@ VuPopResult vu_ring_pop(VuRing *ring, VuChain *chain, bool others_wait)
         log_debug("queue %u: malformed chain: %s", ring->index, wrong);
         chain->n_in = 0;
         chain->n_out = 0;
-        if (bad >= view.size) {
-            return result;
+        if (bad == BAD_AT_ONCE) {
+            return result; /* to whoever looks after other rings, too */
         }
         vu_ring_push(ring, chain, 0);
     }

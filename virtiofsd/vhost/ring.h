@@ -64,8 +64,8 @@ void vu_ring_free(VuRing *ring);
  *
  * A chain that cannot be walked (address outside memory, too many segments, readable
  * after writable, bad indirect table) but whose head is sound is retired here with length
- * 0, and the next one is tried; a ring whose indices are wrong is stopped. After a whole
- * queue of bad chains the next one is given out without any segment, so that a call ends.
+ * 0, and the next one is tried; a ring whose indices are wrong is stopped. After some
+ * bad chains the next one is given out without any segment, so that a call ends soon.
  * Kicks are suppressed from the first pop to the pop that finds the ring empty, unless
  * @others_wait: then they are enabled while this request runs, so that the next one wakes
  * another worker.
