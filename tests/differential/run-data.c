@@ -56,10 +56,20 @@ static void before_read(const Side *side, int fd)
     }
 }
 
+/* A direct read of a hole need not be aligned, and a store through a mapping fills a hole
+ * of the folio, which natively may be larger. */
+static bool is_odd_after_map(const Side *side, int fd, off_t offset, size_t length)
+{
+    return side->mapped && (((size_t)offset | length) & 511) != 0 && is_direct(fd);
+}
+
 /* slot, length */
 void run_read(Side *side, const Op *op)
 {
     int fd = run_fd(side, op, 0);
+    if (is_odd_after_map(side, fd, lseek(fd, 0, SEEK_CUR), length_of(op, 1))) {
+        return;
+    }
     before_read(side, fd);
     tell_data(side, read(fd, side->buffer, length_of(op, 1)));
     tell_offset(side, fd);
@@ -86,11 +96,12 @@ static void split(const Side *side, size_t length, size_t first, struct iovec io
 /* slot, length, offset, flags */
 void run_pread(Side *side, const Op *op)
 {
-    if (is_impossible(op, 3)) {
+    int fd = run_fd(side, op, 0);
+    if (is_impossible(op, 3) ||
+        is_odd_after_map(side, fd, op->arg[2], length_of(op, 1))) {
         return;
     }
     struct iovec iov[2];
-    int fd = run_fd(side, op, 0);
     before_read(side, fd);
     split(side, length_of(op, 1), length_of(op, 1) / 2, iov);
     tell_data(side, preadv2(fd, iov, 2, op->arg[2], op_int(op, 3)));
