@@ -143,8 +143,8 @@ class Guest:
         body = struct.pack('=QIIQ', handle, 0, 0, owner)
         self.client.call(fuse.FLUSH, self.node, body)
 
-    def assert_serves(self):
-        assert self.client.getattr(self.node).size == 0
+    def assert_serves(self, queue=None):
+        assert self.client.getattr(self.node, queue=queue).size == 0
 
 
 @pytest.fixture
@@ -543,6 +543,8 @@ def test_beyond_the_table(boot, host):
     for i in range(WAITS_MAX):
         queue = 1 + i % 3
         waits[queue].add(guest.wait(i, RD, i, i, queue=queue))
+    for queue in waits:  # queues take turns: all are served before the next one comes
+        guest.assert_serves(queue)
     assert guest.is_waiting(1, 1)
     unique = guest.wait(5000, RD)
     assert guest.reap() == (unique, errno.ENOLCK)

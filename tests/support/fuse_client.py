@@ -261,10 +261,11 @@ class Client:
             BATCH_FORGET, 0, body + b"".join(struct.pack("=QQ", *node) for node in nodes)
         )
 
-    def getattr(self, nodeid, fh=None):
+    def getattr(self, nodeid, fh=None, queue=None):
         """GETATTR."""
         flags = 0 if fh is None else 1
-        payload = self.call(GETATTR, nodeid, struct.pack("=IIQ", flags, 0, fh or 0))
+        body = struct.pack("=IIQ", flags, 0, fh or 0)
+        payload = self.call(GETATTR, nodeid, body, queue=queue)
         return Attr(payload[16:])
 
     def setattr(self, nodeid, valid, **fields):

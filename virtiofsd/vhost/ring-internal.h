@@ -40,7 +40,7 @@ struct VuRing {
     bool enabled;
     bool paused;
     bool event_idx;
-    bool indirect;
+    _Atomic bool indirect; /* which vu_ring_may_park() reads without it */
     bool has_addresses;
     VuRingAddresses addresses;
     uint32_t size; /* 0: not set */

@@ -340,7 +340,7 @@ uint16_t vu_ring_park(VuRing *ring, VuChain *chain)
 bool vu_ring_may_park(const VuRing *ring)
 {
     /* A chain takes one descriptor if it is indirect, and else about four: header, fixed
-     * part, reply. Size and features do not change while a request is in flight. */
+     * part, reply. The size does not change while a request is in flight. */
     uint32_t most = ring->indirect ? ring->size / 2 : ring->size / 8;
     return atomic_load(&ring->n_parked) < most;
 }
