@@ -208,6 +208,13 @@ int pt_dir_stream_seek(PtDirStream *stream, uint64_t cookie)
                                : read_up_to(stream, cookie);
 }
 
+int pt_dir_stream_rewind(PtDirStream *stream)
+{
+    stream->gave = false;
+    stream->heard = false;
+    return rewind_to(stream, 0);
+}
+
 int pt_dir_stream_next(PtDirStream *stream, PtDirent *ret_dirent)
 {
     if (stream->position == stream->end) {

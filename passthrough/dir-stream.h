@@ -21,6 +21,9 @@ void pt_dir_stream_free(PtFs *fs, PtDirStream *stream);
 
 /** pt_dir_stream_seek() - go to a cookie. Return: 0 or a negative errno. */
 int pt_dir_stream_seek(PtDirStream *stream, uint64_t cookie);
+/** pt_dir_stream_rewind() - go to the start, and see all that is in the directory now: on
+ * btrfs a descriptor does not without that. Return: 0 or a negative errno. */
+int pt_dir_stream_rewind(PtDirStream *stream);
 /** pt_dir_stream_next() - Return: 1 with the entry, 0 at the end of this walk, which is
  * that of the directory if it was given nothing, or a negative errno. */
 int pt_dir_stream_next(PtDirStream *stream, PtDirent *ret_dirent);

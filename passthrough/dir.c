@@ -111,7 +111,13 @@ int pt_dir_begin(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset,
     ret_cursor->fs = fs;
     ret_cursor->handle = file.handle;
     r = get_stream(fs, file.handle, ret_cursor);
-    return r < 0 ? r : pt_dir_stream_seek(ret_cursor->stream, offset);
+    if (r < 0) {
+        return r;
+    }
+    /* What the guest caches, it shows to who opens the directory later. */
+    return offset == 0 && pt_opened_dir(fs) != 0
+               ? pt_dir_stream_rewind(ret_cursor->stream)
+               : pt_dir_stream_seek(ret_cursor->stream, offset);
 }
 
 void pt_dir_follow(PtDirCursor *cursor, uint32_t open_flags)
