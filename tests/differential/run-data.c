@@ -171,7 +171,8 @@ static void tell_moved(Side *side, int to, ssize_t r)
 void run_write(Side *side, const Op *op)
 {
     int fd = run_fd(side, op, 0);
-    off_t offset = lseek(fd, 0, SEEK_CUR);
+    /* On btrfs a seek changes what an open directory shows. */
+    off_t offset = run_is_directory(side, fd) ? 0 : lseek(fd, 0, SEEK_CUR);
     if (is_refused_early(side, op, offset) || is_too_far_to_write(side, fd, offset) ||
         is_torn(fd, length_of(op, 1))) {
         return;
