@@ -21,12 +21,13 @@
  * the share.
  *
  * The twin of one of our mounts is the one at the same place, of the same file system and
- * the same directory in it. If there is none, the guest may be renaming directories on
- * the way while the tables are read: then any mount of that directory that is read-only
- * is taken for the twin. No twin at all: the host has unmounted it, and nothing changes.
+ * the same directory in it. If it is mounted elsewhere only, the guest may be renaming
+ * directories on the way while the tables are read: they are read again, a few times,
+ * and then any of those mounts that is read-only is taken for the twin. Not mounted at
+ * all: the host has unmounted it, and nothing changes.
  */
 
-enum { TABLE_STEP = 65536, TABLE_MOST = 64 << 20 };
+enum { TABLE_STEP = 65536, TABLE_MOST = 64 << 20, LOOKS_MOST = 100 };
 
 /* One line. What it lacks is an empty string. */
 typedef struct Line {
@@ -136,9 +137,15 @@ static const Line *find(const Table *table, uint64_t id)
     return NULL;
 }
 
-static bool is_readonly(const Table *host, const Line *ours, bool before)
+/* What the host has mounted at the place of one of ours. */
+typedef struct Twin {
+    bool found, readonly;
+    bool elsewhere, elsewhere_readonly; /* mounts of the same directory at other places */
+} Twin;
+
+static Twin find_twin(const Table *host, const Line *ours)
 {
-    bool readonly = before, at_its_place = false, elsewhere = false;
+    Twin twin = {0};
     for (size_t i = 0; i < host->n; i++) {
         const Line *line = &host->lines[i];
         if (strcmp(line->device, ours->device) != 0 ||
@@ -146,41 +153,61 @@ static bool is_readonly(const Table *host, const Line *ours, bool before)
             continue;
         }
         if (strcmp(line->place, ours->place) == 0) {
-            at_its_place = true;
-            readonly = line->readonly; /* the last one lies on top */
+            twin.found = true;
+            twin.readonly = line->readonly; /* the last one lies on top */
         } else {
-            elsewhere |= line->readonly;
+            twin.elsewhere = true;
+            twin.elsewhere_readonly |= line->readonly;
         }
     }
-    /* Nobody moves the share itself, which need not be a mount on the host. */
-    bool moved = !at_its_place && strcmp(ours->place, "/") != 0;
-    return moved ? before || elsewhere : readonly;
+    return twin;
 }
 
-static void look_up(PtMounts *mounts, PtMount *mount, const Table *host,
+/* Whether it is worth another look at the tables. */
+static bool look_up(PtMounts *mounts, PtMount *mount, const Table *host,
                     const Table *ours)
 {
     const Line *line = find(ours, mount->listed_id);
     if (line == NULL) {
-        return; /* it is gone, but for who holds it */
+        return false; /* it is gone, but for who holds it */
     }
+    Twin twin = find_twin(host, line);
+    /* Nobody moves the share itself, which need not be a mount on the host. */
+    bool moves = !twin.found && twin.elsewhere && strcmp(line->place, "/") != 0;
     bool before = atomic_load_explicit(&mount->readonly, memory_order_relaxed);
-    bool readonly = is_readonly(host, line, before);
+    bool readonly =
+        twin.found ? twin.readonly : before || (moves && twin.elsewhere_readonly);
     if (readonly) {
         atomic_store_explicit(&mounts->some_readonly, true, memory_order_relaxed);
     }
     atomic_store_explicit(&mount->readonly, readonly, memory_order_relaxed);
+    return moves;
 }
 
-static void look_up_all(PtMounts *mounts, const Table *host, const Table *ours)
+static bool look_up_all(PtMounts *mounts, const Table *host, const Table *ours)
 {
+    bool moves = false;
     for (uint32_t i = 1; i < pt_slots_end(&mounts->slots); i++) {
         PtMount *mount = pt_mount_at(mounts, i);
         if (pt_slot_ref_live(&mount->slot)) {
-            look_up(mounts, mount, host, ours);
+            moves |= look_up(mounts, mount, host, ours);
             pt_mount_put(mounts, mount);
         }
     }
+    return moves;
+}
+
+/* False if they cannot be read. */
+static bool look_once(PtMounts *mounts, PtMount *only, bool *ret_moves)
+{
+    g_auto(Table) host = {0};
+    g_auto(Table) ours = {0};
+    if (!read_table(mounts->own_table, &ours) || !read_table(mounts->host_table, &host)) {
+        return false;
+    }
+    *ret_moves = only != NULL ? look_up(mounts, only, &host, &ours)
+                              : look_up_all(mounts, &host, &ours);
+    return true;
 }
 
 void pt_mount_tables_look(PtMounts *mounts, PtMount *only)
@@ -188,26 +215,20 @@ void pt_mount_tables_look(PtMounts *mounts, PtMount *only)
     if (mounts->host_table < 0) {
         return;
     }
-    uint32_t looks = 0;
     if (only == NULL) {
         atomic_fetch_add(&mounts->n_looks, 1);
     }
+    bool moves = false, outdated = false;
+    unsigned n = 0;
     do {
-        g_auto(Table) host = {0};
-        g_auto(Table) ours = {0};
-        looks = atomic_load(&mounts->n_looks);
-        if (!read_table(mounts->own_table, &ours) ||
-            !read_table(mounts->host_table, &host)) {
+        uint32_t looks = atomic_load(&mounts->n_looks);
+        if (!look_once(mounts, only, &moves)) {
             return;
-        }
-        if (only != NULL) {
-            look_up(mounts, only, &host, &ours);
-        } else {
-            look_up_all(mounts, &host, &ours);
         }
         /* Who looks up all reads what is newest; what was read before goes for nothing.
          */
-    } while (only != NULL && looks != atomic_load(&mounts->n_looks));
+        outdated = only != NULL && looks != atomic_load(&mounts->n_looks);
+    } while (outdated || (moves && ++n < LOOKS_MOST));
 }
 
 void pt_fs_watch_mounts(PtFs *fs, int own_table_take, int host_table_take)

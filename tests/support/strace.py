@@ -2,6 +2,7 @@
 """The system calls of a daemon, as strace(1) sees them."""
 
 import os
+import shutil
 import subprocess
 
 from process import eventually
@@ -40,11 +41,13 @@ class Traced:
     def __init__(self, binary, folder):
         self.path = os.path.join(folder, 'traced')
         self.output = os.path.join(folder, 'trace-of-all')
+        # Whoever starts it may not enter the folder that it was built in.
+        copy = shutil.copy(binary, os.path.join(folder, 'traced-program'))
         with open(self.output, 'w', encoding='ascii'):
             os.chmod(self.output, 0o666)  # whoever starts it
         with open(self.path, 'w', encoding='ascii') as file:
             file.write('#!/bin/sh\n'
-                       f'exec strace -D -f -q -s 300 -o {self.output} {binary} "$@"\n')
+                       f'exec strace -D -f -q -s 300 -o {self.output} {copy} "$@"\n')
         os.chmod(self.path, 0o755)
 
     def lines(self, pid):
