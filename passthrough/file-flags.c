@@ -3,6 +3,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
+#include "passthrough/cred.h"
 #include "passthrough/fd.h"
 #include "passthrough/handle.h"
 #include "passthrough/passthrough.h"
@@ -20,6 +21,21 @@ static PtHandleKind kind_of(bool is_directory)
     return is_directory ? PT_HANDLE_DIR : PT_HANDLE_FILE;
 }
 
+static int change(int fd, const PtFlagsOf *of, unsigned long request, void *argument)
+{
+    g_auto(PtPrivileges) privileges = {0};
+    int r = pt_privileges_drop(of->kill_suidgid, &privileges);
+    if (r < 0) {
+        return r;
+    }
+    return ioctl(fd, request, argument) < 0 ? pt_error() : 0;
+}
+
+static int query(int fd, unsigned long request, void *argument)
+{
+    return ioctl(fd, request, argument) < 0 ? pt_error() : 0;
+}
+
 int pt_flags(PtFs *fs, const PtFlagsOf *of, bool set, uint32_t *flags)
 {
     g_auto(PtOpenFile) file = {0};
@@ -30,10 +46,10 @@ int pt_flags(PtFs *fs, const PtFlagsOf *of, bool set, uint32_t *flags)
     if (r < 0) {
         return r;
     }
-    r = set ? ioctl(file.handle->fd, FS_IOC_SETFLAGS, &value)
-            : ioctl(file.handle->fd, FS_IOC_GETFLAGS, &value);
+    r = set ? change(file.handle->fd, of, FS_IOC_SETFLAGS, &value)
+            : query(file.handle->fd, FS_IOC_GETFLAGS, &value);
     if (r < 0) {
-        return pt_error();
+        return r;
     }
     *flags = (uint32_t)value;
     return 0;
@@ -47,7 +63,6 @@ int pt_xflags(PtFs *fs, const PtFlagsOf *of, bool set, struct fsxattr *attr)
     if (r < 0) {
         return r;
     }
-    r = set ? ioctl(file.handle->fd, FS_IOC_FSSETXATTR, attr)
-            : ioctl(file.handle->fd, FS_IOC_FSGETXATTR, attr);
-    return r < 0 ? pt_error() : 0;
+    return set ? change(file.handle->fd, of, FS_IOC_FSSETXATTR, attr)
+               : query(file.handle->fd, FS_IOC_FSGETXATTR, attr);
 }

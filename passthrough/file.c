@@ -230,7 +230,9 @@ int pt_lseek(PtFs *fs, uint64_t nodeid, uint64_t handle, uint64_t offset, uint32
         return r;
     }
     /* Reads and writes name their offset, so nobody is disturbed. The kernel refuses
-     * offsets and whences that it does not know. */
+     * offsets and whences that it does not know. On btrfs, the end of the last page of
+     * all is a number that no off_t holds, and no error. */
+    errno = EOVERFLOW;
     off_t found = lseek(file.handle->fd, (off_t)offset, (int)whence);
     if (found < 0) {
         return pt_error();

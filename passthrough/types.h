@@ -233,6 +233,7 @@ typedef struct PtFlagsOf {
     uint64_t nodeid;
     uint64_t handle;
     bool is_directory; /* of which kind the handle has to be */
+    bool kill_suidgid; /* let the file system drop set-id bits, as xfs does */
 } PtFlagsOf;
 
 /** struct PtAllocate - FALLOCATE. */

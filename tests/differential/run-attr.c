@@ -67,6 +67,9 @@ long run_stat(Side *side, int fd, const char *path, int flags, unsigned mask)
 {
     struct statx stx;
     memset(&stx, 0, sizeof(stx));
+    if (side->mount && side->mode->overlay) {
+        flags |= AT_STATX_FORCE_SYNC; /* whatever copies a file up changes its links */
+    }
     /* The birth time tells native files apart; on the mount it costs a request. */
     int r = statx(fd, path, flags, side->mount ? mask : mask | STATX_BTIME, &stx);
     if (r == 0) {

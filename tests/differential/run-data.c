@@ -110,11 +110,11 @@ void run_pread(Side *side, const Op *op)
 /* Direct writing that is not aligned xfs refuses before it does anything, also where it
  * is to append. FUSE's client takes set-id bits away first, writes where the file ends,
  * and cuts the file to its old size when that fails. */
-static bool is_refused_early(const Side *side, const Op *op, int64_t offset)
+static bool is_refused_early(const Side *side, int fd, int64_t offset, size_t length)
 {
-    int fd = run_fd(side, op, 0), flags = fcntl(fd, F_GETFL);
+    int flags = fcntl(fd, F_GETFL);
     return side->mode->xfs && flags >= 0 && (flags & O_DIRECT) != 0 &&
-           (((uint64_t)offset | length_of(op, 1)) & 511) != 0;
+           ((flags & O_APPEND) != 0 || (((uint64_t)offset | length) & 511) != 0);
 }
 
 static OutFile file_of(const Side *side, int fd)
@@ -173,8 +173,8 @@ void run_write(Side *side, const Op *op)
     int fd = run_fd(side, op, 0);
     /* On btrfs a seek changes what an open directory shows. */
     off_t offset = run_is_directory(side, fd) ? 0 : lseek(fd, 0, SEEK_CUR);
-    if (is_refused_early(side, op, offset) || is_too_far_to_write(side, fd, offset) ||
-        is_torn(fd, length_of(op, 1))) {
+    if (is_refused_early(side, fd, offset, length_of(op, 1)) ||
+        is_too_far_to_write(side, fd, offset) || is_torn(fd, length_of(op, 1))) {
         return;
     }
     run_fill(side, op->arg[2], length_of(op, 1));
@@ -187,7 +187,8 @@ void run_write(Side *side, const Op *op)
 void run_pwrite(Side *side, const Op *op)
 {
     int fd = run_fd(side, op, 0);
-    if (is_impossible(op, 3) || is_refused_early(side, op, op->arg[2]) ||
+    if (is_impossible(op, 3) ||
+        is_refused_early(side, fd, op->arg[2], length_of(op, 1)) ||
         is_too_far_to_write(side, fd, op->arg[2]) || is_torn(fd, length_of(op, 1))) {
         return;
     }
@@ -199,14 +200,26 @@ void run_pwrite(Side *side, const Op *op)
     tell_offset(side, fd);
 }
 
-/* tmpfs takes room for a hole that a mapping reads, but not for one that a READ does. And
- * what the guest has not written back, its client does not write back for SEEK_HOLE. */
+bool run_ends_too_far(const Side *side, int fd)
+{
+    struct stat st;
+    return (side->mode->xfs || side->mode->btrfs) && fstat(fd, &st) == 0 &&
+           st.st_size > side->mode->far - SIDE_BUFFER;
+}
+
+/* tmpfs takes room for a hole that a mapping reads, but not for one that a READ does; xfs
+ * takes for data what it has made room for and what somebody has in memory. And what the
+ * guest has not written back, its client does not write back for SEEK_HOLE. */
 bool run_holes_are_same(const Side *side, int fd)
 {
+    if (run_ends_too_far(side, fd)) {
+        return false;
+    }
     if (side->mode->writeback) {
         (void)fdatasync(fd);
     }
-    return !side->mapped || !side->mode->memory || side->mode->control;
+    return !side->mapped || !(side->mode->memory || side->mode->xfs) ||
+           side->mode->control;
 }
 
 void run_hole(Side *side, int fd, int64_t value)
@@ -306,8 +319,8 @@ void run_truncate(Side *side, const Op *op)
     out_return(&side->out, truncate(path, op->arg[1]));
 }
 
-/* Where there is nothing to punch, btrfs leaves set-id bits and file capabilities alone,
- * and FUSE's client has taken them away before. */
+/* Where there is nothing to punch, btrfs leaves set-id bits, file capabilities and times
+ * alone, and FUSE's client has changed them before. */
 static bool is_punched_for_nothing(const Side *side, const Op *op)
 {
     int fd = run_fd(side, op, 0);
@@ -316,7 +329,8 @@ static bool is_punched_for_nothing(const Side *side, const Op *op)
         fstat(fd, &st) < 0) {
         return false;
     }
-    return (geteuid() != 0 && (st.st_mode & (S_ISUID | S_ISGID)) != 0) ||
+    return side->mode->writeback ||
+           (geteuid() != 0 && (st.st_mode & (S_ISUID | S_ISGID)) != 0) ||
            fgetxattr(fd, "security.capability", NULL, 0) >= 0;
 }
 
@@ -372,7 +386,8 @@ void run_copy(Side *side, const Op *op)
     loff_t in = op->arg[2], out = op->arg[3];
     int from = run_fd(side, op, 0), to = run_fd(side, op, 1);
     if (copies_nothing_far(side, op) || is_stripped(side, to, false) ||
-        is_toggled(side, op, 0) || is_toggled(side, op, 1)) {
+        is_toggled(side, op, 0) || is_toggled(side, op, 1) ||
+        (side->mode->xfs && is_direct(to))) { /* as is_refused_early() */
         return;
     }
     ssize_t r = copy_file_range(from, in == -1 ? NULL : &in, to, out == -1 ? NULL : &out,
@@ -472,6 +487,13 @@ void run_splice(Side *side, const Op *op)
     (void)close(ends[1]);
 }
 
+/* The times of a file without a name, and its links, the guest writes back late. If no
+ * layer but the lower one has the file, overlayfs then refuses to copy it up. */
+static bool is_left_below(const Side *side)
+{
+    return errno == EEXIST && side->mount && side->mode->overlay && side->mode->writeback;
+}
+
 /* slot, which */
 void run_sync(Side *side, const Op *op)
 {
@@ -491,7 +513,7 @@ void run_sync(Side *side, const Op *op)
         r = sync_file_range(fd, 0, 8192, op->arg[1] == 3 ? 7 : 0x80);
         break;
     }
-    out_return(&side->out, r);
+    out_return(&side->out, r < 0 && is_left_below(side) ? 0 : r);
 }
 
 /* slot, offset, length, advice: what is read ahead is an access to the host. */

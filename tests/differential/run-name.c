@@ -63,6 +63,7 @@ void run_link_open(Side *side, const Op *op)
     int fd = run_fd(side, op, 0);
     path_decode(op->arg[1], to);
     run_names_changed(side);
+    run_refresh(side, fd); /* a write may have taken set-id bits, which matter here */
     if (op->arg[2] == 0) {
         out_return(&side->out, linkat(fd, "", AT_FDCWD, to, AT_EMPTY_PATH));
         return;

@@ -89,6 +89,10 @@ static void tell_content(Side *side, int dir_fd, const char *name)
         out_return(&side->out, fd);
         return;
     }
+    if (run_ends_too_far(side, fd)) {
+        (void)close(fd);
+        return;
+    }
     Content content = {0};
     bool tells_holes = run_holes_are_same(side, fd);
     off_t place[2] = {0, 0}, end = lseek(fd, 0, SEEK_END);
@@ -160,7 +164,11 @@ static void walk_name(Walk *walk, int dir_fd, const struct dirent64 *entry)
     unsigned mask = STATX_BASIC_STATS | (side->mode->statx ? STATX_BTIME : 0);
     if (run_stat(side, dir_fd, name, AT_SYMLINK_NOFOLLOW, mask) == 0 &&
         fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-        out_number(&side->out, FIELD_NUMBER, st.st_ino == entry->d_ino);
+        if (!side->mode->overlay || !S_ISREG(st.st_mode)) {
+            /* A file that is copied up gets a number of its own, if it had other names:
+             * what has it in memory goes on telling the old one. */
+            out_number(&side->out, FIELD_NUMBER, st.st_ino == entry->d_ino);
+        }
         if (side->mode->xattr) {
             tell_xattrs(side, dir_fd, name);
         }

@@ -49,6 +49,13 @@ void run_forget_holes(Side *side, int fd);
  * A copy then meets a file that was opened with O_DIRECT as one that was not.
  */
 void run_written_back(Side *side, int fd);
+/**
+ * run_ends_too_far() - whether nobody can be asked what the file holds.
+ *
+ * In the last page of all, xfs and btrfs miscount where data and holes begin while the
+ * page is not written back yet; FUSE's client asks when it is.
+ */
+bool run_ends_too_far(const Side *side, int fd);
 /** run_holes_are_same() - whether both sides have holes at the same places. */
 bool run_holes_are_same(const Side *side, int fd);
 /** run_hole() - FIELD_HOLE: @value says where @fd has holes. */

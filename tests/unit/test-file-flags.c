@@ -99,9 +99,11 @@ static void test_refused(void)
     }
     /* A handle of the other kind, of another file, of nobody. */
     const PtFlagsOf bad[] = {
-        {o.file.nodeid, o.file.handle, true}, {o.dir.nodeid, o.dir.handle, false},
-        {o.dir.nodeid, o.file.handle, false}, {o.file.nodeid, 4711, false},
-        {o.file.nodeid, PT_NO_HANDLE, false},
+        {o.file.nodeid, o.file.handle, true, false},
+        {o.dir.nodeid, o.dir.handle, false, false},
+        {o.dir.nodeid, o.file.handle, false, false},
+        {o.file.nodeid, 4711, false, false},
+        {o.file.nodeid, PT_NO_HANDLE, false, false},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
         for (int set = 0; set < 2; set++) {

@@ -76,6 +76,12 @@ static bool has_room(const Request *request, const struct Ioctl *ioctl)
            room >= sizeof(struct fuse_ioctl_out) + ioctl->size;
 }
 
+/* A caller without a name may be root, who would be taken by surprise. */
+static bool is_unprivileged(const Request *request)
+{
+    return request->header.uid != 0 && request->header.uid != UINT32_MAX;
+}
+
 int op_ioctl(Request *request)
 {
     const struct fuse_ioctl_in *in = &request->in.ioctl;
@@ -100,8 +106,10 @@ int op_ioctl(Request *request)
     if (ioctl->set) {
         (void)iov_read(&request->reader, &argument, ioctl->size); /* measured above */
     }
-    const PtFlagsOf of = {request->header.nodeid, in->fh,
-                          (in->flags & FUSE_IOCTL_DIR) != 0};
+    const PtFlagsOf of = {.nodeid = request->header.nodeid,
+                          .handle = in->fh,
+                          .is_directory = (in->flags & FUSE_IOCTL_DIR) != 0,
+                          .kill_suidgid = is_unprivileged(request)};
     int result = ioctl->run(request->fs, &of, ioctl->set, &argument);
     return result < 0 ? result : reply(request, ioctl, &argument);
 }
