@@ -65,11 +65,14 @@ static void fill_value(Side *side, int64_t name, int64_t seed, size_t size)
     }
 }
 
-/* To the host it is a write when the guest writes back, and that takes them away. */
+/* To the host it is a write when the guest writes back, and that takes them away. What is
+ * closed is written back; and syncfs(2) does not wait for FUSE. */
 static void before_capabilities(const Side *side, int64_t name)
 {
     if (side->mount && side->mode->writeback && name == 4) {
-        (void)syncfs(side->root_fd);
+        for (int i = 0; i < SIDE_SLOTS; i++) {
+            (void)fdatasync(side->slots[i].fd);
+        }
     }
 }
 
