@@ -41,7 +41,7 @@ int pt_opendir(PtFs *fs, uint64_t nodeid, uint32_t open_flags, PtOpened *ret_ope
         return fd.fd;
     }
     ret_opened->flags = pt_opened_dir(fs);
-    PtHandleMake make = {node.inode, &fd, PT_HANDLE_DIR, flags};
+    PtHandleMake make = {node.inode, &fd, PT_HANDLE_DIR, flags, 0};
     return pt_handle_new(fs, &make, &ret_opened->handle);
 }
 

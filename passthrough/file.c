@@ -12,6 +12,7 @@
 #include "passthrough/inode.h"
 #include "passthrough/internal.h"
 #include "passthrough/open-flags.h"
+#include "passthrough/pages.h"
 #include "passthrough/passthrough.h"
 #include "passthrough/xattr.h"
 #include "virtiofsd/autofd.h"
@@ -61,7 +62,11 @@ int pt_open(PtFs *fs, uint64_t nodeid, uint32_t open_flags, bool kill_suidgid,
         return fd.fd;
     }
     ret_opened->flags = pt_opened_file(fs, node.inode, flags);
-    PtHandleMake make = {node.inode, &fd, PT_HANDLE_FILE, flags};
+    PtHandleMake make = {node.inode, &fd, PT_HANDLE_FILE, flags, 0};
+    if (pt_open_may_keep(fs, flags) &&
+        pt_pages_opened(fs, node.inode, fd.fd, &make.pages)) {
+        ret_opened->flags |= PT_OPEN_KEEP_CACHE;
+    }
     return pt_handle_new(fs, &make, &ret_opened->handle);
 }
 
@@ -126,7 +131,11 @@ ssize_t pt_read(PtFs *fs, const PtIo *io)
 {
     g_auto(PtOpenFile) file = {0};
     int r = pt_open_file_get(fs, io->nodeid, io->handle, PT_HANDLE_FILE, &file);
-    return r < 0 ? r : transfer_as_asked(&file, preadv2, io, 0);
+    if (r < 0) {
+        return r;
+    }
+    pt_pages_known(fs, file.handle);
+    return transfer_as_asked(&file, preadv2, io, 0);
 }
 
 int pt_file_changes(const PtFs *fs, const PtOpenFile *file)

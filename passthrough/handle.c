@@ -8,6 +8,7 @@
 #include "passthrough/dir-stream.h"
 #include "passthrough/internal.h"
 #include "passthrough/open-flags.h"
+#include "passthrough/pages.h"
 
 /*
  * The table of handles. A read or write needs nothing but its handle: one atomic
@@ -85,6 +86,7 @@ int pt_handle_new(PtFs *fs, const PtHandleMake *make, uint64_t *ret_id)
     handle->fd = pt_fd_steal(make->fd);
     handle->kind = (uint8_t)make->kind;
     handle->writable = pt_opened_for_writing(make->flags);
+    atomic_store_explicit(&handle->pages, make->pages, memory_order_relaxed);
     atomic_store_explicit(&handle->status, make->flags & (O_DIRECT | O_NOATIME),
                           memory_order_relaxed);
     atomic_store_explicit(&handle->open, true, memory_order_relaxed);
@@ -110,7 +112,11 @@ int pt_handle_release(PtFs *fs, uint64_t nodeid, uint64_t handle, PtHandleKind k
 {
     g_auto(PtOpenFile) file = {0};
     int r = get(fs, nodeid, handle, kind, &file);
-    return r < 0 ? r : release(fs, file.handle);
+    if (r < 0) {
+        return r;
+    }
+    pt_pages_known(fs, file.handle);
+    return release(fs, file.handle);
 }
 
 int pt_handle_reopen(PtFs *fs, uint64_t nodeid)

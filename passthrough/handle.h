@@ -33,6 +33,7 @@ typedef struct PtHandle {
     int fd;                  /* fixed */
     uint8_t kind;            /* fixed: PtHandleKind, not _ANY */
     bool writable;           /* fixed */
+    _Atomic uint64_t pages;  /* what becomes its inode's at first use: see pages.h */
     _Atomic uint32_t status; /* see file-status.c */
     _Atomic bool open;       /* until released; while set it holds one reference */
     _Atomic bool walking;    /* a walk has the stream */
@@ -60,6 +61,7 @@ typedef struct PtHandleMake {
     PtFd *fd;       /* taken on success */
     PtHandleKind kind;
     uint32_t flags; /* O_*, with which it was opened */
+    uint64_t pages; /* see pt_pages_opened() */
 } PtHandleMake;
 
 /** pt_handle_new() - Return: 0 with the id at @ret_id, or -ENOMEM. */

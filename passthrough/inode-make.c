@@ -34,6 +34,7 @@ static PtInode *take_inode(PtFs *fs, const Making *making)
         return NULL;
     }
     atomic_store_explicit(&inode->nlookup, 0, memory_order_relaxed);
+    atomic_store_explicit(&inode->pages, 0, memory_order_relaxed);
     inode->mount = making->mount->slot.index;
     inode->mount_class = (uint8_t)making->mount->class;
     inode->type = (uint8_t)(making->seen->stx_mode >> 12);

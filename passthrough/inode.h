@@ -43,7 +43,7 @@ typedef enum PtHeld {
     PT_HELD_HANDLE, /* by its file handle, with no descriptor between requests */
 } PtHeld;
 
-/** typedef PtInode - one file; 80 bytes, so that a million of them are 80 MB. */
+/** typedef PtInode - one file; 88 bytes, so that a million of them are 88 MB. */
 typedef struct PtInode {
     PtSlot slot; /* .next: chain of its bucket, under the shard's lock */
     /* Lookups that the guest has not given back; while > 0 they hold one reference. */
@@ -60,11 +60,13 @@ typedef struct PtInode {
         char *name; /* PT_HELD_NAME: its place, see inode-place.h; PT_HELD_OPEN: NULL */
         struct file_handle *handle; /* PT_HELD_HANDLE; fixed */
     };
-    uint32_t parent;     /* index, 0 for none; a reference is held. As name */
-    uint8_t type;        /* fixed: S_IFMT bits >> 12 */
-    uint8_t held;        /* fixed: PtHeld */
-    uint8_t mount_class; /* fixed: PtMountClass */
-    uint8_t key_kind;    /* PtKeyKind; as ino */
+    _Atomic uint64_t pages; /* state of the file that the guest's pages are of, or 0: see
+                               pages.c */
+    uint32_t parent;        /* index, 0 for none; a reference is held. As name */
+    uint8_t type;           /* fixed: S_IFMT bits >> 12 */
+    uint8_t held;           /* fixed: PtHeld */
+    uint8_t mount_class;    /* fixed: PtMountClass */
+    uint8_t key_kind;       /* PtKeyKind; as ino */
 } PtInode;
 
 /** typedef PtPlace - a name in a directory. */

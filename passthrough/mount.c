@@ -30,28 +30,29 @@ static const struct Type {
     uint32_t magic;
     PtMountClass class;
     bool births;
+    PtPages pages;
 } types[] = {
-    {EXT4_SUPER_MAGIC, PT_MOUNT_LOCAL, true},
-    {XFS_SUPER_MAGIC, PT_MOUNT_LOCAL, true},
-    {BTRFS_SUPER_MAGIC, PT_MOUNT_LOCAL, true},
-    {TMPFS_MAGIC, PT_MOUNT_LOCAL, true},
-    {F2FS_SUPER_MAGIC, PT_MOUNT_LOCAL, true},
-    {BCACHEFS_STATFS_MAGIC, PT_MOUNT_LOCAL, true},
-    {ZFS_STATFS_MAGIC, PT_MOUNT_LOCAL, true},
-    {OVERLAYFS_SUPER_MAGIC, PT_MOUNT_OVERLAY, true},
-    {RAMFS_MAGIC, PT_MOUNT_LOCAL, false},
-    {SQUASHFS_MAGIC, PT_MOUNT_LOCAL, false},
-    {EROFS_SUPER_MAGIC_V1, PT_MOUNT_LOCAL, false},
-    {ISOFS_SUPER_MAGIC, PT_MOUNT_LOCAL, false},
-    {MSDOS_SUPER_MAGIC, PT_MOUNT_LOCAL, false},
-    {EXFAT_SUPER_MAGIC, PT_MOUNT_LOCAL, false},
-    {REISERFS_SUPER_MAGIC, PT_MOUNT_LOCAL, false},
-    {JFS_STATFS_MAGIC, PT_MOUNT_LOCAL, false},
-    {UFS_STATFS_MAGIC, PT_MOUNT_LOCAL, false},
-    {NTFS3_STATFS_MAGIC, PT_MOUNT_LOCAL, false},
-    {HUGETLBFS_MAGIC, PT_MOUNT_LOCAL, false},
-    {NILFS_SUPER_MAGIC, PT_MOUNT_LOCAL, false},
-    {MINIX3_SUPER_MAGIC, PT_MOUNT_LOCAL, false},
+    {EXT4_SUPER_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_COUNTED},
+    {XFS_SUPER_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_COUNTED},
+    {BTRFS_SUPER_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_COUNTED},
+    {TMPFS_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_IN_MEMORY},
+    {F2FS_SUPER_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_UNKNOWN},
+    {BCACHEFS_STATFS_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_UNKNOWN},
+    {ZFS_STATFS_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_UNKNOWN},
+    {OVERLAYFS_SUPER_MAGIC, PT_MOUNT_OVERLAY, true, PT_PAGES_UNKNOWN},
+    {RAMFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_IN_MEMORY},
+    {SQUASHFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
+    {EROFS_SUPER_MAGIC_V1, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
+    {ISOFS_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
+    {MSDOS_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
+    {EXFAT_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
+    {REISERFS_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
+    {JFS_STATFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
+    {UFS_STATFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
+    {NTFS3_STATFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
+    {HUGETLBFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_IN_MEMORY},
+    {NILFS_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
+    {MINIX3_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
 };
 
 static struct Type type_of(uint32_t magic)
@@ -61,7 +62,7 @@ static struct Type type_of(uint32_t magic)
             return types[i];
         }
     }
-    return (struct Type){magic, PT_MOUNT_REMOTE, false};
+    return (struct Type){magic, PT_MOUNT_REMOTE, false, PT_PAGES_NOT_OURS};
 }
 
 bool pt_mount_is_remote(int fd)
@@ -163,6 +164,7 @@ static int make(PtMounts *mounts, int fd, PtMount **ret_mount)
     mount->class =
         by_handle && type.class != PT_MOUNT_REMOTE ? PT_MOUNT_HANDLES : type.class;
     mount->births = type.births && !by_handle;
+    mount->pages = type.pages;
     *ret_mount = mount;
     return 0;
 }

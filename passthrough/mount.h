@@ -25,6 +25,15 @@ typedef enum PtMountClass {
     PT_MOUNT_REMOTE,  /* network, FUSE or unknown: the server may use it again */
 } PtMountClass;
 
+/** enum PtPages - what the host's kernel tells of a file's pages that are not written
+ * back; see pages.c. */
+typedef enum PtPages {
+    PT_PAGES_NOT_OURS,  /* others may write the file, unseen */
+    PT_PAGES_IN_MEMORY, /* there is nothing that they could be written back to */
+    PT_PAGES_UNKNOWN,
+    PT_PAGES_COUNTED, /* by cachestat(2) */
+} PtPages;
+
 /** pt_mount_reuses() - Return: whether only the file handle tells files apart. */
 static inline bool pt_mount_reuses(PtMountClass class)
 {
@@ -44,6 +53,7 @@ typedef struct PtMount {
     uint64_t mount_id;
     uint64_t dev;
     PtMountClass class;
+    PtPages pages;
     bool births;        /* number and time of birth together are never used again */
     PtFd fd;            /* of a file on it, to open others by their handles; .fd < 0 where
                            inodes are held otherwise. Fixed */

@@ -188,7 +188,7 @@ static int give(PtFs *fs, Creating *creating, PtEntry *ret_entry, PtOpened *ret_
         return r;
     }
     ret_opened->flags = pt_opened_file(fs, inode, creating->flags);
-    PtHandleMake make = {inode, &creating->file, PT_HANDLE_FILE, creating->flags};
+    PtHandleMake make = {inode, &creating->file, PT_HANDLE_FILE, creating->flags, 0};
     r = pt_handle_new(fs, &make, &ret_opened->handle);
     if (r < 0) {
         pt_inode_put(fs, inode);

@@ -81,6 +81,12 @@ uint32_t pt_opened_file(const PtFs *fs, const PtInode *inode, uint32_t flags)
     return answer;
 }
 
+bool pt_open_may_keep(const PtFs *fs, uint32_t flags)
+{
+    return fs->config.cache == PT_CACHE_AUTO && !fs->agreed.writeback &&
+           (flags & O_ACCMODE) != O_WRONLY && (flags & (O_TRUNC | O_DIRECT)) == 0;
+}
+
 uint32_t pt_opened_dir(const PtFs *fs)
 {
     bool caches =

@@ -22,6 +22,9 @@ int pt_open_type_check(mode_t type);
 
 /** pt_opened_file() - Return: PT_OPEN_* for a file opened with @flags. */
 uint32_t pt_opened_file(const PtFs *fs, const PtInode *inode, uint32_t flags);
+/** pt_open_may_keep() - Return: whether it has to be found out, for a file opened with
+ * @flags, if the guest may keep its pages. */
+bool pt_open_may_keep(const PtFs *fs, uint32_t flags);
 /** pt_opened_dir() - Return: PT_OPEN_* for a directory. */
 uint32_t pt_opened_dir(const PtFs *fs);
 

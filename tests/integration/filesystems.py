@@ -46,8 +46,9 @@ def make_image(path, kind, *options, size=SIZE):
 
 
 @contextlib.contextmanager
-def made(kind, folder, lower=None):
-    """A new file system of that kind below `folder`, unmounted when it is left. An
+def made(kind, folder, lower=None, *options):
+    """A new file system of that kind below `folder`, unmounted when it is left; on a
+    disk, made with these options of mkfs. An
     overlay is mounted as container runtimes do, without index, over `lower`, or over an
     empty folder.
     """
@@ -64,7 +65,7 @@ def made(kind, folder, lower=None):
             yield top
     else:
         image = os.path.join(folder, f'{kind}.image')
-        make_image(image, kind)
+        make_image(image, kind, *options)
         try:
             with mounted(target, '-o', 'loop', image) as top:
                 yield top

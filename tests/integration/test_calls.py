@@ -20,9 +20,11 @@ import pytest
 
 from callers import make_as
 import conftest
+import filesystems
 import fuse_client as fuse
 import launch
 import seccomp_rows
+from files import write
 from frontend import Frontend
 from strace import Traced
 
@@ -120,6 +122,9 @@ def what_is_gone(client, share):
     return caught.value.errno
 
 
+NEW_TO_STRACE = ('syscall_0x1c3(', 'cachestat(')
+
+
 # ---- daemons
 
 
@@ -156,7 +161,8 @@ class Runs:
         texts = [text for _, text in lines]
         sealed = next(i for i, text in enumerate(texts) if 'SECCOMP_SET_MODE_FILTER' in
                       text and text.startswith('seccomp('))
-        self.seen += [text for text in texts[sealed + 1:] if re.match(r'\w+\(', text)]
+        self.seen += [text.replace(*NEW_TO_STRACE) for text in texts[sealed + 1:]
+                      if re.match(r'\w+\(', text)]
 
     def is_seen(self, row):
         return any(text.startswith(row.call + '(') and
@@ -204,8 +210,29 @@ def remote(client):
     client.release(entry.nodeid, handle)
 
 
+def kept_pages(runs, scratch):
+    """A file that has been written back: as the disk's kernel tells, and as overlayfs."""
+    with filesystems.made('ext4', os.path.join(scratch, 'disk')) as share:
+        write(os.path.join(share, 'file'), b'text')
+        os.sync()
+        time.sleep(2.1)
+        visit(runs, share, b'file')
+    lower = '/usr/share/common-licenses'  # of long ago
+    with filesystems.overlay(lower, os.path.join(scratch, 'layers'),
+                             os.path.join(scratch, 'merged')) as share:
+        visit(runs, share, b'GPL-3')
+
+
+def visit(runs, share, name):
+    with runs.run(share=share) as daemon:
+        with guest(daemon) as client:
+            node = client.lookup(fuse.ROOT, name).nodeid
+            client.release(node, client.open(node)[0])
+
+
 @pytest.mark.hostile('cage-calls-needed')
-def test_rows(runs, bridged):
+def test_rows(runs, bridged, scratch):
+    kept_pages(runs, scratch)
     with runs.run('--xattr', '--posix-lock', '--flock', '--killpriv-v2',
                   '--sandbox=chroot') as daemon:
         with guest(daemon) as client:

@@ -10,7 +10,7 @@
 
 static void test_size(void)
 {
-    g_assert_cmpuint(sizeof(PtInode), ==, 80);
+    g_assert_cmpuint(sizeof(PtInode), ==, 88);
 }
 
 static void test_same_file_same_id(void)
