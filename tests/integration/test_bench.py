@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark runs, and says so when a part of it did not. No time is judged."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from conftest import TESTS
+
+sys.path.append(os.path.join(TESTS, 'bench'))
+
+import growth  # noqa: E402
+import rows  # noqa: E402
+
+pytestmark = pytest.mark.unwatched('its guests are programs that keep no account')
+
+TINY = ('--rounds', '1', '--seconds', '0.001', '--entries', '50', '--largest', '200')
+
+
+@pytest.fixture
+def bench(build, scratch, extra_args):
+    """bench(option...): the run, and what it recorded."""
+    def run(*options, peer=''):
+        path = os.path.join(scratch, 'figures.json')
+        done = subprocess.run(
+            [os.path.join(TESTS, 'bench', 'bench'), *TINY, '--json', path, *options],
+            env=dict(os.environ, VIRTIOFSD_BUILD=build, VIRTIOFSD_PEER=peer,
+                     VIRTIOFSD_TEST_ARGS=' '.join(extra_args), TMPDIR=scratch),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding='utf-8', timeout=120,
+            check=False)
+        with open(path, encoding='utf-8') as file:
+            return done, json.load(file)
+
+    return run
+
+
+@pytest.mark.parametrize('flags', [(), ('--kata',)], ids=['default', 'kata'])
+def test_every_row(bench, flags):
+    done, record = bench('--quick', '--depth', '1,4', *flags)
+    assert done.returncode == 0, done.stderr
+    assert record['not_run'] == []
+    found, told = {}, {'ours': 0, 'qemu': 0}
+    for entry in record['figures']:
+        setting = (entry['daemon'], entry['depth'], entry['pinned'])
+        found.setdefault(setting, set()).add(entry['row'])
+        [figures] = entry['rounds']
+        assert figures['requests'] >= figures['operations'] >= 1, entry
+        assert figures['cpu_ns'] > 0 and figures['elapsed_ns'] > 0, entry
+        assert 0 < figures['p50_ns'] <= figures['p99_ns'], entry
+        assert 0 <= figures['kicks'] <= figures['requests'], entry
+        told[entry['daemon']] += figures['kicks'] * figures['interrupts']
+    names = {row.name for row in rows.ROWS}
+    assert found == {(daemon, depth, depth == 1): names
+                     for daemon in told for depth in (1, 4)}
+    assert all(told.values())
+    for row in rows.ROWS:
+        assert done.stdout.count('\n' + row.title.format(entries=50) + ' ') == 2
+
+
+def test_what_did_not_run(bench):
+    """The others' figures are shown all the same."""
+    done, record = bench('--quick', '--depth', '4', '--rows', 'getattr,statfs',
+                         peer='/bin/false {socket} {share}')
+    assert done.returncode == 1
+    assert {name for name, _ in record['not_run']} == {'peer'}
+    assert 'did not run: peer' in done.stderr
+    assert {(entry['row'], entry['daemon']) for entry in record['figures']} == {
+        (row, daemon) for row in ('getattr', 'statfs') for daemon in ('ours', 'qemu')}
+
+
+def test_growth(bench):
+    done, record = bench('--growth')
+    assert done.returncode == 0, done.stderr
+    points = {(curve['section'], curve.get('row')): [point['x'] for point in
+                                                     curve['points']]
+              for curve in record['curves'] if curve['daemon'] == 'ours'}
+    sections = {growth.KNOWN: [200], growth.DIRECTORY: [100, 200],
+                growth.IN_FLIGHT: list(growth.DEPTHS),
+                growth.REQUEST_QUEUES: list(growth.QUEUES)}
+    expected = {(section, row): xs for section, xs in sections.items() for row in (
+        growth.LIST_ROWS if section == growth.DIRECTORY else growth.POINT_ROWS)}
+    assert points == {**expected, ('memory', None): [200]}
