@@ -107,6 +107,8 @@ void run_pread(Side *side, const Op *op)
     tell_data(side, preadv2(fd, iov, 2, op->arg[2], op_int(op, 3)));
 }
 
+enum { ANYWHERE = 1 }; /* an offset that is not aligned */
+
 /* Direct writing that is not aligned xfs refuses before it does anything, also where it
  * is to append. FUSE's client takes set-id bits away first, writes where the file ends,
  * and cuts the file to its old size when that fails. */
@@ -187,8 +189,8 @@ void run_write(Side *side, const Op *op)
 void run_pwrite(Side *side, const Op *op)
 {
     int fd = run_fd(side, op, 0);
-    if (is_impossible(op, 3) ||
-        is_refused_early(side, fd, op->arg[2], length_of(op, 1)) ||
+    int64_t at = (op->arg[3] & RWF_APPEND) != 0 ? ANYWHERE : op->arg[2];
+    if (is_impossible(op, 3) || is_refused_early(side, fd, at, length_of(op, 1)) ||
         is_too_far_to_write(side, fd, op->arg[2]) || is_torn(fd, length_of(op, 1))) {
         return;
     }
@@ -233,6 +235,9 @@ static void seek_hole(Side *side, const Op *op)
 {
     int fd = run_fd(side, op, 0);
     off_t before = lseek(fd, 0, SEEK_CUR);
+    if (side->mode->btrfs && op->arg[1] < 0) {
+        return; /* the beginning or nothing, as its data lies just now */
+    }
     if (run_holes_are_same(side, fd)) {
         off_t found = lseek(fd, op->arg[1], op_int(op, 2));
         run_hole(side, fd, found < 0 ? -errno : found);
