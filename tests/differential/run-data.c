@@ -400,6 +400,8 @@ void run_copy(Side *side, const Op *op)
     tell_moved(side, to, r);
     if (r < 0) {
         run_refresh(side, to);
+    } else {
+        run_refresh(side, from); /* the time of access, too, moves unseen */
     }
     out_number(&side->out, FIELD_NUMBER, in);
     out_number(&side->out, FIELD_NUMBER, out);
