@@ -3,12 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "tests/bench/row.h"
 #include "tests/support/fuse-ops.h"
 
+#define CREATED_NAME "created"
 #define ALL_READ UINT64_MAX /* Job.offset: the end was found */
 
 /* ---- directories ------------------------------------------------------------ */
@@ -112,14 +112,19 @@ int row_readdirplus(Tree *tree, Job *job)
 
 /* ---- a file's whole life ---------------------------------------------------- */
 
-static void create_file(const Tree *tree, Job *job, const char *name)
+static uint64_t own_directory(const Tree *tree, const Job *job)
+{
+    return tree->own[job->index].directory;
+}
+
+static void create_file(const Tree *tree, Job *job)
 {
     const struct fuse_create_in in = {
         .flags = O_RDWR | O_CREAT, .mode = S_IFREG | 0644, .umask = 022};
 
-    job_request(job, FUSE_CREATE, tree->work);
+    job_request(job, FUSE_CREATE, own_directory(tree, job));
     job_put(job, &in, sizeof(in));
-    job_put_name(job, name);
+    job_put_name(job, CREATED_NAME);
 }
 
 static int write_file(Job *job)
@@ -150,12 +155,12 @@ static int release_file(Job *job)
     return rc < 0 ? rc : 1;
 }
 
-static int unlink_file(const Tree *tree, Job *job, const char *name)
+static int unlink_file(const Tree *tree, Job *job)
 {
     int rc = row_ended(job, 0, 0);
 
-    job_request(job, FUSE_UNLINK, tree->work);
-    job_put_name(job, name);
+    job_request(job, FUSE_UNLINK, own_directory(tree, job));
+    job_put_name(job, CREATED_NAME);
     return rc < 0 ? rc : 1;
 }
 
@@ -172,19 +177,16 @@ static int forget_file(Job *job)
 
 int row_create(Tree *tree, Job *job)
 {
-    char name[TREE_NAME_MAX];
-
-    (void)snprintf(name, sizeof(name), "c%02u", job->index); /* fits */
     switch (job->step) {
     case 0:
-        create_file(tree, job, name);
+        create_file(tree, job);
         return 1;
     case 1:
         return write_file(job);
     case 2:
         return release_file(job);
     case 3:
-        return unlink_file(tree, job, name);
+        return unlink_file(tree, job);
     case 4:
         return forget_file(job);
     default:

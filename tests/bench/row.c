@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
-#include <stdio.h>
 #include <string.h>
 
 #define KIB 1024u
@@ -115,20 +114,17 @@ static int next_forget(Tree *tree, Job *job)
 
 static int next_rename(Tree *tree, Job *job)
 {
-    const struct fuse_rename_in in = {.newdir = tree->work};
-    char names[2][TREE_NAME_MAX];
-    bool *moved = &tree->moved[job->index];
+    TreeOwn *own = &tree->own[job->index];
+    const struct fuse_rename_in in = {.newdir = own->directory};
 
     if (job->step > 0) {
-        *moved = *moved != (job->error == 0);
+        own->moved = own->moved != (job->error == 0);
         return row_ended(job, 0, 0);
     }
-    (void)snprintf(names[*moved], TREE_NAME_MAX, "r%02u", job->index); /* fits */
-    (void)snprintf(names[!*moved], TREE_NAME_MAX, "s%02u", job->index);
-    job_request(job, FUSE_RENAME, tree->work);
+    job_request(job, FUSE_RENAME, own->directory);
     job_put(job, &in, sizeof(in));
-    job_put_name(job, names[0]);
-    job_put_name(job, names[1]);
+    job_put_name(job, own->moved ? "to" : "from");
+    job_put_name(job, own->moved ? "from" : "to");
     return 1;
 }
 
@@ -214,7 +210,7 @@ static int next_open(Tree *tree, Job *job)
 
 static int next_flush(Tree *tree, Job *job)
 {
-    const TreeFile *file = &tree->own[job->index];
+    const TreeFile *file = &tree->own[job->index].file;
     const struct fuse_flush_in in = {.fh = file->fh};
 
     if (job->step > 0) {
@@ -251,7 +247,7 @@ static int next_read_many(Tree *tree, Job *job)
 
 static int next_write(Tree *tree, Job *job)
 {
-    const TreeFile *file = &tree->own[job->index];
+    const TreeFile *file = &tree->own[job->index].file;
     const struct fuse_write_in in = {.fh = file->fh,
                                      .offset = job->turn * job->row->size % TREE_BIG_SIZE,
                                      .size = job->row->size};

@@ -47,30 +47,32 @@ static int create_file(Client *client, uint64_t parent, const char *name,
     return rc;
 }
 
-/* A job's files: one to be written, and one to be renamed. */
-static int make_own(Tree *tree, unsigned int job)
+/* A job's directory, with a file to be written and one to be renamed. */
+static int make_own(Client *client, uint64_t parent, const char *name, TreeOwn *own)
 {
     static const char piece[WRITE_SIZE];
-    char name[TREE_NAME_MAX];
+    struct fuse_entry_out entry;
     TreeFile renamed = {.nodeid = 0};
+    int rc = client_mkdir(client, parent, name, 0755, &entry);
 
-    (void)snprintf(name, sizeof(name), "w%02u", job); /* fits */
-    int rc = create_file(tree->client, tree->work, name, &tree->own[job]);
+    if (rc < 0) {
+        return rc;
+    }
+    own->directory = entry.nodeid;
+    rc = create_file(client, own->directory, "file", &own->file);
     for (uint64_t offset = 0; rc == 0 && offset < TREE_BIG_SIZE;
          offset += sizeof(piece)) {
-        const ClientIo io = {.nodeid = tree->own[job].nodeid,
-                             .fh = tree->own[job].fh,
+        const ClientIo io = {.nodeid = own->file.nodeid,
+                             .fh = own->file.fh,
                              .offset = offset,
                              .size = sizeof(piece)};
-        int written = client_write(tree->client, &io, piece);
+        int written = client_write(client, &io, piece);
         rc = written < 0 ? written : 0;
     }
-    (void)snprintf(name, sizeof(name), "r%02u", job);
     if (rc == 0) {
-        rc = create_file(tree->client, tree->work, name, &renamed);
+        rc = create_file(client, own->directory, "from", &renamed);
     }
-    return rc < 0 ? rc
-                  : client_release_file(tree->client, renamed.nodeid, renamed.fh, O_RDWR);
+    return rc < 0 ? rc : client_release_file(client, renamed.nodeid, renamed.fh, O_RDWR);
 }
 
 int tree_open(Tree *tree, Client *client, const char *label)
@@ -91,9 +93,9 @@ int tree_open(Tree *tree, Client *client, const char *label)
     if (rc == 0) {
         rc = client_mkdir(client, FUSE_ROOT_ID, name, 0755, &entry);
     }
-    tree->work = entry.nodeid;
     for (unsigned int i = 0; rc == 0 && i < TREE_JOBS; i++) {
-        rc = make_own(tree, i);
+        (void)snprintf(name, sizeof(name), "%02u", i);
+        rc = make_own(client, entry.nodeid, name, &tree->own[i]);
     }
     return rc;
 }

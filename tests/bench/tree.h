@@ -11,7 +11,7 @@
 /*
  * The share as the guest knows it. On the host are, before the daemon starts: "big"
  * (TREE_BIG_SIZE bytes), "data/00" to "data/63" (TREE_DATA_SIZE each), and directories of
- * files "f0000000" and so on. "work-LABEL" is made here.
+ * files "f0000000" and so on. "work-LABEL" is made here, with a directory for each job.
  */
 
 #define TREE_JOBS 64u
@@ -26,6 +26,13 @@ typedef struct TreeFile {
     uint64_t fh;
 } TreeFile;
 
+/** struct TreeOwn - where one job changes what it likes. */
+typedef struct TreeOwn {
+    uint64_t directory;
+    TreeFile file; /* to be written */
+    bool moved;    /* "from" is "to" now */
+} TreeOwn;
+
 /** struct TreeEntry - what the guest owes for one file of the directory. */
 typedef struct TreeEntry {
     uint64_t nodeid;
@@ -34,11 +41,9 @@ typedef struct TreeEntry {
 
 typedef struct Tree {
     Client *client;
-    uint64_t work;
     TreeFile big;
     TreeFile data[TREE_FILES];
-    TreeFile own[TREE_JOBS]; /* to be written by one job each */
-    bool moved[TREE_JOBS];   /* a job's "r00" is "s00" now */
+    TreeOwn own[TREE_JOBS];
 
     uint64_t directory;
     size_t n_entries; /* in the directory */
