@@ -97,7 +97,8 @@ static bool directory_offset(const Seen *seen)
         return false;
     }
     const int64_t *mount = seen->mount, *native = seen->native;
-    return *mount == -EISDIR && *native == -EINVAL;
+    return (*mount == -EISDIR && *native == -EINVAL) ||
+           (*mount == -EINVAL && *native == -EISDIR);
 }
 
 static bool listed_from_the_start(const Seen *seen)
@@ -139,8 +140,10 @@ static Exception exceptions[] = {
      "them from its own clock, and sends them later",
      written_back, 0},
     {"offset of a directory that was read",
-     "read(2) looks at the offset first, and btrfs puts it where no reading can be; of a "
-     "READDIR that gives nothing, the guest's kernel learns no offset",
+     "read(2) looks at the offset first, and some file systems put it where no reading "
+     "can "
+     "be; of a READDIR that gives nothing, the guest's kernel learns no offset, and in a "
+     "listing that it keeps it has its own",
      directory_offset, 0},
     {"what was made since a directory was opened",
      "btrfs shows it to who has sought a place, and the guest's kernel does not tell a "

@@ -2,6 +2,7 @@
 """The system calls of a daemon, as strace(1) sees them."""
 
 import os
+import re
 import shutil
 import subprocess
 
@@ -24,8 +25,9 @@ class Strace:
         """The names of the calls so far; strace is gone afterwards."""
         self.stop()
         with open(self.path, encoding='utf-8', errors='replace') as file:
-            lines = [line.split(None, 1)[1] for line in file if '(' in line]
-        return [line.split('(', 1)[0] for line in lines]
+            texts = [line.split(None, 1)[1] for line in file]
+        # What is resumed was counted when it began.
+        return [text.split('(', 1)[0] for text in texts if re.match(r'\w+\(', text)]
 
     def stop(self):
         self.process.terminate()
