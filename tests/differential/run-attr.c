@@ -88,6 +88,14 @@ void run_refresh(const Side *side, int fd)
     }
 }
 
+void run_refresh_path(const Side *side, const char *path)
+{
+    struct statx stx;
+    if (side->mount && side->mode->overlay && side->mode->cached_names) {
+        (void)statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &stx);
+    }
+}
+
 /* A set-group-ID bit without group execute may outlive a write or not: see except.c. */
 mode_t run_mode(const Op *op, int i)
 {

@@ -250,6 +250,7 @@ void run_setacl(Side *side, const Op *op)
         out_return(&side->out, removexattr(path, name));
         return;
     }
+    run_refresh_path(side, path);
     size_t size = fill_acl(side, op->arg[2]);
     bool mark = has_mark(path);
     int r = setxattr(path, name, side->buffer, size, 0);

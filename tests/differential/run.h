@@ -26,6 +26,9 @@ uint64_t run_handle(const Side *side, int fd, const char *path, int flags);
  * fails late: neither makes it ask anew by itself.
  */
 void run_refresh(const Side *side, int fd);
+/** run_refresh_path() - the same on overlayfs, where a file that is copied up becomes
+ * another one, before the guest asks whose it is. */
+void run_refresh_path(const Side *side, const char *path);
 /** run_is_directory() - whether the slot that holds @fd holds a directory. */
 bool run_is_directory(const Side *side, int fd);
 /**
