@@ -135,7 +135,9 @@ class Contest:
         self._labels = 0
 
     def note(self, name, what, why):
-        self.faults.append((name, f'{what}: {why}'))
+        fault = (name, f'{what}: {why}')
+        if fault not in self.faults:
+            self.faults.append(fault)
 
     def sessions(self, stack, queues):
         """{name: session} of those that can have so many queues."""
@@ -162,7 +164,7 @@ class Contest:
                 self.note(name, what, why)
                 del sessions[name]
 
-    def turn(self, sessions, row, setting, number):
+    def turn(self, sessions, row, setting, number, where=None):
         """One row in this round, by all: (name, figures)."""
         names = list(sessions)
         # Who comes first has a neighbour with warm caches, or has not.
@@ -170,4 +172,4 @@ class Contest:
             try:
                 yield name, sessions[name].run(row, setting)
             except NotRun as why:
-                self.note(name, f'{row.name}, {setting}', why)
+                self.note(name, f'{row.name}, {where or setting}', why)

@@ -54,7 +54,8 @@ class Growth:
         """Rounds of these rows at one point; each of them is worth so many parts."""
         for number in range(self.rounds):
             for row in rows.select(names):
-                for name, figures in self.event.turn(sessions, row, setting, number):
+                for name, figures in self.event.turn(sessions, row, setting, number,
+                                                     f'{x:,} {section}'):
                     figures['operations'] *= parts
                     curve = self.points.setdefault((section, row.name, name), {})
                     curve.setdefault(x, []).append(figures)
