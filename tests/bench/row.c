@@ -249,7 +249,7 @@ static int next_write(Tree *tree, Job *job)
 {
     const TreeFile *file = &tree->own[job->index].file;
     const struct fuse_write_in in = {.fh = file->fh,
-                                     .offset = job->turn * job->row->size % TREE_BIG_SIZE,
+                                     .offset = job->turn * job->row->size % TREE_OWN_SIZE,
                                      .size = job->row->size};
     struct fuse_write_out out;
 

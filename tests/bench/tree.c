@@ -60,7 +60,7 @@ static int make_own(Client *client, uint64_t parent, const char *name, TreeOwn *
     }
     own->directory = entry.nodeid;
     rc = create_file(client, own->directory, "file", &own->file);
-    for (uint64_t offset = 0; rc == 0 && offset < TREE_BIG_SIZE;
+    for (uint64_t offset = 0; rc == 0 && offset < TREE_OWN_SIZE;
          offset += sizeof(piece)) {
         const ClientIo io = {.nodeid = own->file.nodeid,
                              .fh = own->file.fh,

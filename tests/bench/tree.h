@@ -18,6 +18,7 @@
 #define TREE_FILES 64u
 #define TREE_BIG_SIZE (1u << 20)
 #define TREE_DATA_SIZE (64u << 10)
+#define TREE_OWN_SIZE (256u << 10)
 #define TREE_NAME_MAX 16u
 
 /** struct TreeFile - a file that stays open. */
@@ -29,7 +30,7 @@ typedef struct TreeFile {
 /** struct TreeOwn - where one job changes what it likes. */
 typedef struct TreeOwn {
     uint64_t directory;
-    TreeFile file; /* to be written */
+    TreeFile file; /* of TREE_OWN_SIZE, to be written */
     bool moved;    /* "from" is "to" now */
 } TreeOwn;
 
