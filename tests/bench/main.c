@@ -288,17 +288,16 @@ int main(int argc, char **argv)
         return 2;
     }
     int rc = finish("session", begin_session(&driver, argv));
-    if (rc < 0) {
-        return 1;
+    int status = rc < 0 ? 1 : 0;
+    /* Without an answer requests may still be in flight. */
+    while (status == 0 && rc != -ETIMEDOUT && rc != -ECONNRESET &&
+           fgets(line, sizeof(line), stdin) != NULL) {
+        rc = obey(&driver, line);
     }
-    do {
-        rc = fgets(line, sizeof(line), stdin) != NULL ? obey(&driver, line) : -ENODATA;
-        /* Without an answer requests may still be in flight. */
-    } while (rc != -ENODATA && rc != -ETIMEDOUT && rc != -ECONNRESET);
     load_free(driver.load);
     tree_clear(&driver.tree);
     client_free(driver.client);
     frontend_free(driver.frontend);
     free(driver.samples);
-    return 0;
+    return status;
 }
