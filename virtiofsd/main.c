@@ -86,6 +86,7 @@ static Server *start(Options *options, Socket *socket, PtFs **ret_fs,
         .tag = options->tag,
         .n_request_queues = options->n_request_queues,
         .n_request_workers = options->thread_pool_size + 1,
+        .poll_us = options->poll_us,
     };
     g_autoptr(Server) server = server_new(&config, error);
     if (server == NULL || !sandbox_seal(&options->sandbox, error)) {

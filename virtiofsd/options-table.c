@@ -321,7 +321,7 @@ const OptionsRow options_rows[] = {
      .group = OPTIONS_GROUP_SPEED,
      NUMBER(poll_us, 0, 1000),
      .standard = "0",
-     .help = "microseconds for which a worker that found work looks for more; reserved"},
+     .help = "microseconds for which a worker that found work looks for more"},
     {.name = "rlimit-nofile",
      .metavar = "N",
      .group = OPTIONS_GROUP_SPEED,

@@ -222,6 +222,7 @@ static bool make_threads(Server *server, GError **error)
         .session = config->session,
         .n_queues = config->n_request_queues + 1,
         .n_request_workers = config->n_request_workers,
+        .poll_us = config->poll_us,
     };
     const WaiterConfig waiter_config = {
         .fs = config->fs,

@@ -24,6 +24,7 @@ typedef struct ServerConfig {
     const char *tag; /* NULL, or the tag to offer in the device's configuration space */
     unsigned int n_request_queues;
     unsigned int n_request_workers;
+    unsigned int poll_us; /* see WorkersConfig */
 } ServerConfig;
 
 /** server_block_signals() - block what server_run() reads. Context: before any thread. */

@@ -16,12 +16,11 @@
  * two, so either the look re-enables kicks or the server sees the waiter and wakes it.
  *
  * A ring that never runs empty gets no more than a burst before the other rings of the
- * group get their turn: otherwise a guest that floods one queue would be served nothing
- * on any other.
+ * group get their turn: else a guest could flood one queue and starve the others.
  *
  * A worker that could not take back its own identity answers that request and leaves: the
  * next one would be done as somebody else. The others of its group go on; when the last
- * one leaves, lost_fd tells the main thread, because nobody would answer the guest.
+ * one leaves, lost_fd tells the main thread.
  *
  * POSIX threads rather than GLib's: GThread ends a thread through code that may load a
  * library, and ThreadSanitizer sees pthread calls only.
@@ -41,6 +40,7 @@
 #include "virtiofsd/fuse/request.h"
 #include "virtiofsd/fuse/waits.h"
 #include "virtiofsd/log.h"
+#include "virtiofsd/polling.h"
 
 #define HIPRIO_QUEUE 0u
 #define WORKER_STACK_SIZE ((size_t)256 * 1024)
@@ -58,6 +58,7 @@ typedef struct Group {
     unsigned int n_queues;
     _Atomic unsigned int n_waiting;
     _Atomic unsigned int n_serving; /* workers that have not left */
+    _Atomic bool is_polled;         /* see polling_init() */
 } Group;
 
 typedef struct Queue {
@@ -74,6 +75,7 @@ typedef struct Worker {
     bool is_waiting; /* counted in group->n_waiting */
     bool has_left;   /* not counted in group->n_serving any more */
     bool has_more;   /* a ring was left at the end of a burst */
+    Polling polling;
 } Worker;
 
 struct Workers {
@@ -85,6 +87,7 @@ struct Workers {
     AutoFd lost_fd; /* written when a group has no worker left */
     Queue *queues;
     unsigned int n_queues;
+    unsigned int poll_us; /* fixed */
     Worker *threads;
     unsigned int n_threads;
     unsigned int n_made; /* how many of the threads were created */
@@ -105,11 +108,6 @@ static void signal_event(int event_fd)
     (void)written;
 }
 
-static void wake_group(Group *group)
-{
-    signal_event(group->wake_fd);
-}
-
 static Group *group_of(Workers *workers, unsigned int queue)
 {
     return queue == HIPRIO_QUEUE ? &workers->hiprio : &workers->requests;
@@ -128,8 +126,7 @@ static bool others_wait(const Worker *self)
     return atomic_load(&self->group->n_waiting) > (self->is_waiting ? 1u : 0u);
 }
 
-/* Nothing more is asked of this thread. What it left in the rings is for the others:
- * kicks may be suppressed, so one of them is made to look. */
+/* What this thread leaves in the rings is for the others: one is made to look. */
 static void leave(Worker *self)
 {
     Group *group = self->group;
@@ -138,7 +135,7 @@ static void leave(Worker *self)
     if (atomic_fetch_sub(&group->n_serving, 1) == 1) {
         signal_event(self->workers->lost_fd);
     } else {
-        wake_group(group);
+        signal_event(group->wake_fd);
     }
 }
 
@@ -180,7 +177,7 @@ static void drain(Worker *self, unsigned int queue)
         }
         set_waiting(self, false);
         if ((popped == VU_POP_MORE || !kicks_stay) && others_wait(self)) {
-            wake_group(self->group);
+            signal_event(self->group->wake_fd);
         }
         run(self, queue, ring);
         if (!pt_thread_usable()) {
@@ -196,6 +193,36 @@ static void drain_group(Worker *self)
     for (unsigned int i = 0; i < group->n_queues; i++) {
         drain(self, group->first_queue + i);
     }
+}
+
+static bool has_work(void *worker)
+{
+    const Worker *self = worker;
+    const Queue *queues = &self->workers->queues[self->group->first_queue];
+    bool found = false;
+
+    for (unsigned int i = 0; i < self->group->n_queues && !found; i++) {
+        VuRing *ring = atomic_load(&queues[i].ring);
+        found = ring != NULL && vu_ring_poll(ring);
+    }
+    return found;
+}
+
+/* Sleep until there is an event; or not at all, if work comes soon: then it is 0. */
+static int sleep_or_poll(Worker *self, struct epoll_event *event)
+{
+    PollingResult looked = polling_look(&self->polling, has_work, self);
+
+    if (looked == POLLING_IN_VAIN) {
+        drain_group(self); /* which wants kicks again */
+    }
+    if (looked == POLLING_FOUND || !self->is_waiting) {
+        return 0;
+    }
+    int n = epoll_wait(self->group->epoll_fd, event, 1, -1);
+
+    polling_slept(&self->polling, looked);
+    return n;
 }
 
 /* Wait for one event of the group, having found all its rings empty since being counted.
@@ -215,7 +242,7 @@ static uint32_t wait_event(Worker *self)
             return EVENT_STOP;
         }
         if (self->is_waiting) {
-            n = epoll_wait(self->group->epoll_fd, &event, 1, -1);
+            n = sleep_or_poll(self, &event);
         }
     } while (n < 1);
     set_waiting(self, false);
@@ -235,9 +262,9 @@ static void serve(Worker *self)
     }
 }
 
-static void *worker_main(void *data)
+static void *worker_main(void *worker)
 {
-    Worker *self = data;
+    Worker *self = worker;
     Workers *workers = self->workers;
     int entered = pt_thread_enter(workers->fs);
 
@@ -287,6 +314,8 @@ static bool worker_make(Workers *workers, unsigned int index, Session *session,
 
     self->workers = workers;
     self->group = index == 0 ? &workers->hiprio : &workers->requests;
+    polling_init(&self->polling, index == 0 ? 0 : workers->poll_us,
+                 &self->group->is_polled);
     self->request = request_worker_new(session);
     self->chain = vu_chain_new();
     if (self->request == NULL || self->chain == NULL) {
@@ -303,10 +332,9 @@ static bool worker_make(Workers *workers, unsigned int index, Session *session,
         g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(result),
                     "cannot start %u worker threads: %s; lower --thread-pool-size",
                     workers->n_threads, strerrordesc_np(result));
-        return false;
     }
-    workers->n_made++;
-    return true;
+    workers->n_made += result == 0;
+    return result == 0;
 }
 
 /* Wait until all threads have been through pt_thread_enter(). */
@@ -334,6 +362,7 @@ static Workers *workers_alloc(const WorkersConfig *config)
     workers->fs = config->fs;
     workers->waits = session_waits(config->session);
     workers->n_queues = config->n_queues;
+    workers->poll_us = config->poll_us;
     workers->queues = g_new0(Queue, config->n_queues);
     for (unsigned int i = 0; i < config->n_queues; i++) {
         workers->queues[i].kick_fd = -1;
@@ -408,7 +437,7 @@ void workers_unwatch(Workers *workers, unsigned int queue)
 
 void workers_wake(Workers *workers, unsigned int queue)
 {
-    wake_group(group_of(workers, queue));
+    signal_event(group_of(workers, queue)->wake_fd);
 }
 
 int workers_lost_fd(const Workers *workers)

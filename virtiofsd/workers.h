@@ -22,6 +22,7 @@ typedef struct WorkersConfig {
     Session *session;
     unsigned int n_queues;          /* hiprio (queue 0) and request queues together */
     unsigned int n_request_workers; /* at least 1; queue 0 has one more of its own */
+    unsigned int poll_us;           /* for which they look for work before they sleep */
 } WorkersConfig;
 
 /**

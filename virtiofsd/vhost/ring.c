@@ -248,6 +248,35 @@ VuPopResult vu_ring_pop(VuRing *ring, VuChain *chain, bool others_wait)
     }
 }
 
+/* Without EVENT_IDX, as suppress_kicks(); with it, what was armed already is taken back.
+ */
+static void disarm_kicks(VuRing *ring)
+{
+    suppress_kicks(ring);
+    if (ring->event_idx && ring->kicks == VU_KICKS_ON) {
+        store16(avail_event(ring), (uint16_t)(ring->next_avail - 1));
+        ring->kicks = VU_KICKS_OFF;
+    }
+}
+
+bool vu_ring_poll(VuRing *ring)
+{
+    Fault fault = {0};
+    bool found = false;
+
+    pthread_mutex_lock(&ring->lock);
+    if (ring->runnable) {
+        disarm_kicks(ring);
+        found = count_waiting(ring, &fault) > 0;
+        if (vu_guard_is_hit() && fault.what == NULL) {
+            break_ring(ring, "guest memory is gone", &fault);
+        }
+    }
+    pthread_mutex_unlock(&ring->lock);
+    tell_fault(ring, &fault);
+    return found;
+}
+
 /* ---- push -------------------------------------------------------------------------- */
 
 static void put_used(VuRing *ring, uint16_t head, uint32_t length)

@@ -21,8 +21,7 @@
 
 /** Largest queue size accepted (Virtio 1.2, 2.7: 32768). */
 #define VU_RING_MAX_SIZE 32768
-/** Most segments of a chain in each direction, after adjacent ones were merged: IOV_MAX.
- */
+/** Most segments of a chain in each direction, after merging: IOV_MAX. */
 #define VU_CHAIN_MAX_SEGMENTS 1024
 
 typedef struct VuRing VuRing;
@@ -73,6 +72,10 @@ void vu_ring_free(VuRing *ring);
  */
 VuPopResult vu_ring_pop(VuRing *ring, VuChain *chain, bool others_wait);
 
+/** vu_ring_poll() - is there a chain? Kicks are suppressed: whoever looks ends with a
+ * pop, which wants them again when it finds none. Context: any worker. */
+bool vu_ring_poll(VuRing *ring);
+
 /**
  * vu_ring_push() - retire a chain and interrupt the guest if it wants that.
  * @length: bytes written to the out segments (to their beginning).
@@ -94,8 +97,7 @@ bool vu_ring_may_park(const VuRing *ring);
  * is paused; try again later. */
 bool vu_ring_unpark(VuRing *ring, uint16_t head, VuChain *chain);
 
-/* ---- control thread -------------------------------------------------------------------
- */
+/* ---- control thread ------------------------------------------------------------ */
 
 /** struct VuRingAddresses - SET_VRING_ADDR, in the VMM's own addresses. */
 typedef struct VuRingAddresses {
@@ -131,13 +133,12 @@ int vu_ring_set_error_take(VuRing *ring, int fd_take);
 int vu_ring_start(VuRing *ring);
 /** vu_ring_stop() - no more pops, until vu_ring_start(). Requests in flight go on. */
 void vu_ring_stop(VuRing *ring);
-/** vu_ring_reset() - forget size, addresses, base and enabling. It is stopped and idle.
- */
+/** vu_ring_reset() - forget all settings. It is stopped and idle. */
 void vu_ring_reset(VuRing *ring);
 /** vu_ring_set_enabled() - SET_VRING_ENABLE. Requests in flight go on. */
 void vu_ring_set_enabled(VuRing *ring, bool enabled);
-/** vu_ring_pause() - hold pops back (memory is about to change); vu_ring_resume() ends
- * it. */
+/** vu_ring_pause() - hold pops back (memory is about to change) until vu_ring_resume().
+ */
 void vu_ring_pause(VuRing *ring);
 void vu_ring_resume(VuRing *ring);
 bool vu_ring_is_started(const VuRing *ring);
