@@ -273,12 +273,16 @@ void run_lseek(Side *side, const Op *op)
     }
 }
 
+bool run_has_set_id(const struct stat *st)
+{
+    const mode_t group = S_ISGID | S_IXGRP;
+    return (st->st_mode & S_ISUID) != 0 || (st->st_mode & group) == group;
+}
+
 /* Whether the file has what a change of it takes away. */
 static bool is_privileged(const struct stat *st, ssize_t capabilities)
 {
-    const mode_t group = S_ISGID | S_IXGRP;
-    return (st->st_mode & S_ISUID) != 0 || (st->st_mode & group) == group ||
-           capabilities > 0;
+    return run_has_set_id(st) || capabilities > 0;
 }
 
 /* With --killpriv-v2 the host drops what root may keep, because no request names root.
@@ -334,8 +338,7 @@ static bool is_punched_for_nothing(const Side *side, const Op *op)
         fstat(fd, &st) < 0) {
         return false;
     }
-    return side->mode->writeback ||
-           (geteuid() != 0 && (st.st_mode & (S_ISUID | S_ISGID)) != 0) ||
+    return side->mode->writeback || (geteuid() != 0 && run_has_set_id(&st)) ||
            fgetxattr(fd, "security.capability", NULL, 0) >= 0;
 }
 

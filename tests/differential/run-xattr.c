@@ -320,7 +320,7 @@ static bool is_losing_bits(const Side *side, int fd)
 {
     struct stat st;
     return side->mode->xfs && geteuid() != 0 && fstat(fd, &st) == 0 &&
-           (st.st_mode & (S_ISUID | S_ISGID)) != 0;
+           run_has_set_id(&st);
 }
 
 /* slot, flags, whether by FSSETXATTR: keeps what else is set. */

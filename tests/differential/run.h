@@ -52,6 +52,9 @@ void run_forget_holes(Side *side, int fd);
  * A copy then meets a file that was opened with O_DIRECT as one that was not.
  */
 void run_written_back(Side *side, int fd);
+/** run_has_set_id() - whether set-id bits count for anything. Those that do not may be
+ * on one side only: see except.c. */
+bool run_has_set_id(const struct stat *st);
 /**
  * run_ends_too_far() - whether nobody can be asked what the file holds.
  *
