@@ -22,7 +22,7 @@ def fill(path, entries):
     os.close(folder)
 
 
-def _spread(folder):
+def spread(folder):
     """Each directory made in it gets a part of the disk of its own, where the file system
     knows that. Before ext4 makes a file, it looks at all that were deleted in that part a
     moment ago: what one guest deletes would be paid for by the next.
@@ -47,7 +47,7 @@ def made(sizes):
     """
     parent = os.environ.get('TMPDIR', '/var/tmp')
     with tempfile.TemporaryDirectory(prefix='virtiofsd-bench-', dir=parent) as folder:
-        _spread(folder)
+        spread(folder)
         _write(os.path.join(folder, 'big'), BIG_SIZE)
         os.mkdir(os.path.join(folder, 'data'))
         for i in range(FILES):

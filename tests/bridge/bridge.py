@@ -23,6 +23,8 @@ import leaks  # noqa: E402
 UNMOUNTED, NOT_STARTED, USAGE, DAEMON_GONE, MALFORMED, GAVE_UP = range(6)
 
 _MNT_DETACH = 2
+_CLONE_NEWNS = 0x00020000
+_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 
 
 def program():
@@ -36,6 +38,16 @@ def is_mounted(directory):
     with open("/proc/self/mounts", encoding="utf-8") as mounts:
         fields = [line.split() for line in mounts]
     return any(f[1] == directory and f[2] == "fuse.bridge" for f in fields)
+
+
+def private_mounts():
+    """All mounts from here on are ours alone and vanish with this process."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if (
+        libc.unshare(_CLONE_NEWNS) != 0
+        or libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None) != 0
+    ):
+        raise OSError(ctypes.get_errno(), "cannot make a mount namespace")
 
 
 def detach(directory):
@@ -74,17 +86,30 @@ class Bridge:
 
     def wait_mounted(self, timeout=20.0):
         """Until the daemon has answered INIT."""
+        while not self._line(timeout).startswith(b"mounted"):
+            pass
+        leaks.begin(self.socket_path)
+        return self
+
+    def _line(self, timeout):
+        """The next line that it prints."""
         deadline = time.monotonic() + timeout
         os.set_blocking(self.process.stdout.fileno(), False)
-        while b"mounted" not in self._announced:
+        while b"\n" not in self._announced:
             self._announced += self.process.stdout.read() or b""
             if self.process.poll() is not None:
                 raise RuntimeError(f"status {self.process.returncode}: {self.log()}")
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not mounted: {self.log()}")
+                raise TimeoutError(f"no answer: {self.log()}")
             time.sleep(0.005)
-        leaks.begin(self.socket_path)
-        return self
+        line, _, self._announced = self._announced.partition(b"\n")
+        return line
+
+    def requests(self, timeout=20.0):
+        """{opcode: how many requests it has forwarded so far}."""
+        self.process.send_signal(signal.SIGUSR2)
+        words = self._line(timeout).split()[1:]
+        return {int(opcode): int(n) for opcode, n in (w.split(b":") for w in words)}
 
     def log(self):
         """All it wrote to stderr so far."""

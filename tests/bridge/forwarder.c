@@ -59,7 +59,7 @@ struct Forwarder {
     int state;
     bool stop_readers;
     bool stop_writers;
-    uint64_t n_requests;
+    uint64_t n_by_opcode[FORWARDER_OPCODES];
     uint64_t n_malformed;
 
     pthread_mutex_t error_lock;
@@ -108,10 +108,15 @@ const char *forwarder_error(const Forwarder *forwarder)
 
 ForwarderCounters forwarder_counters(Forwarder *forwarder)
 {
-    return (ForwarderCounters){
-        .requests = __atomic_load_n(&forwarder->n_requests, __ATOMIC_RELAXED),
+    ForwarderCounters counters = {
         .malformed = __atomic_load_n(&forwarder->n_malformed, __ATOMIC_RELAXED),
     };
+    for (unsigned int i = 0; i < FORWARDER_OPCODES; i++) {
+        counters.by_opcode[i] =
+            __atomic_load_n(&forwarder->n_by_opcode[i], __ATOMIC_RELAXED);
+        counters.requests += counters.by_opcode[i];
+    }
+    return counters;
 }
 
 static bool is_set(const bool *flag)
@@ -222,7 +227,8 @@ static int forward(Forwarder *forwarder, const Reader *reader, Slot *slot, size_
         init_filter_request(slot->in, size);
     }
     record(forwarder, RECORDER_REQUEST, &(struct iovec){slot->in, size}, slot->out_size);
-    (void)__atomic_fetch_add(&forwarder->n_requests, 1, __ATOMIC_RELAXED);
+    unsigned int counted = MIN(slot->opcode, FORWARDER_OPCODES - 1u);
+    (void)__atomic_fetch_add(&forwarder->n_by_opcode[counted], 1, __ATOMIC_RELAXED);
     unsigned int queue = reply_is_expected(slot->opcode) ? reader->queue : 0;
     return submit(forwarder, queue, slot, size);
 }

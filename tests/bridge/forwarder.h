@@ -38,9 +38,13 @@ typedef struct ForwarderConfig {
     int event_fd;       /* eventfd; written when the state changes */
 } ForwarderConfig;
 
+/** Opcodes below this one are counted each by itself, all others as the last. */
+#define FORWARDER_OPCODES 64
+
 /** struct ForwarderCounters - since the start. */
 typedef struct ForwarderCounters {
     uint64_t requests;
+    uint64_t by_opcode[FORWARDER_OPCODES];
     uint64_t malformed; /* answers that a guest would not have accepted */
 } ForwarderCounters;
 

@@ -76,6 +76,7 @@ static int prepare_signals(Bridge *bridge)
     (void)sigaddset(&set, SIGTERM);
     (void)sigaddset(&set, SIGINT);
     (void)sigaddset(&set, SIGHUP);
+    (void)sigaddset(&set, SIGUSR2);
     (void)sigaddset(&set, SIGCHLD);
     (void)sigaction(SIGUSR1, &interrupt, NULL);
     (void)sigaction(SIGPIPE, &ignore, NULL);
@@ -250,6 +251,20 @@ static void detach(Bridge *bridge)
 
 /* ---- serving ---------------------------------------------------------------- */
 
+/* A line of opcodes, each with the number of its requests so far. */
+static void tell_requests(const Bridge *bridge)
+{
+    ForwarderCounters counters = forwarder_counters(bridge->forwarder);
+    (void)printf("requests");
+    for (unsigned int i = 0; i < FORWARDER_OPCODES; i++) {
+        if (counters.by_opcode[i] > 0) {
+            (void)printf(" %u:%" G_GUINT64_FORMAT, i, (guint64)counters.by_opcode[i]);
+        }
+    }
+    (void)printf("\n");
+    (void)fflush(stdout); /* who does not listen does not need it */
+}
+
 /* Return: an exit status, or -1 to go on. */
 static int handle_signals(Bridge *bridge)
 {
@@ -257,6 +272,8 @@ static int handle_signals(Bridge *bridge)
     while (read(bridge->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
         if (info.ssi_signo == SIGCHLD) {
             reap_unmount(bridge);
+        } else if (info.ssi_signo == SIGUSR2) {
+            tell_requests(bridge);
         } else if (bridge->unmounting) {
             return EXIT_GAVE_UP;
         } else {

@@ -5,7 +5,6 @@
 Prints TAP. Needs root and /dev/fuse; everything is mounted in a namespace of its own.
 """
 
-import ctypes
 import errno
 import filecmp
 import hashlib
@@ -33,12 +32,13 @@ from bridge import (  # noqa: E402
     USAGE,
     Bridge,
     is_mounted,
+    private_mounts,
     program,
 )
 from daemon import Daemon, our_daemon, qemu_daemon  # noqa: E402
 
 PEER = "--peer" in sys.argv
-INIT, DESTROY = 26, 38
+LOOKUP, INIT, OPENDIR, DESTROY = 1, 26, 27, 38
 
 
 def start_daemon(share):
@@ -121,6 +121,21 @@ class BridgeTest(unittest.TestCase):
         self.assert_same_tree(original, os.path.join(self.share, "b"))
         shutil.rmtree(self.path("b"))
         self.assertEqual(os.listdir(self.share), [])
+        self.finish(bridge)
+
+    def test_requests_are_counted(self):
+        """By opcode, as many as were sent."""
+        bridge = self.bridge()
+        before = bridge.requests()
+        self.assertEqual(before[INIT], 1)
+        for _ in range(3):
+            self.assertFalse(os.path.lexists(self.path("missing")))
+        between = bridge.requests()
+        self.assertEqual(os.listdir(self.mount), [])
+        after = bridge.requests()
+        self.assertEqual(between[LOOKUP] - before.get(LOOKUP, 0), 3)
+        self.assertEqual(after[LOOKUP], between[LOOKUP])
+        self.assertEqual(after[OPENDIR] - before.get(OPENDIR, 0), 1)
         self.finish(bridge)
 
     def test_ways_of_the_queue(self):
@@ -360,17 +375,6 @@ class TapResult(unittest.TestResult):
 
     def addSkip(self, test, reason):
         self._line(True, test, f" # SKIP {reason}")
-
-
-def private_mounts():
-    """All mounts from here on vanish with this process and its children."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    new_namespace, recursive, private = 0x00020000, 0x4000, 0x40000
-    if (
-        libc.unshare(new_namespace) != 0
-        or libc.mount(None, b"/", None, recursive | private, None) != 0
-    ):
-        raise OSError(ctypes.get_errno(), "cannot make a mount namespace")
 
 
 def main():

@@ -4,7 +4,6 @@ that are gone when the test is, and a mount namespace that nobody else sees.
 """
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -40,25 +39,13 @@ MARKERS = (
     'hostile(row, ...): shows these rows of tests/hostile_rows.py',
 )
 
-CLONE_NEWNS = 0x00020000
-MS_REC, MS_PRIVATE = 0x4000, 0x40000
-
-
-def private_mounts():
-    """All mounts from here on are ours alone and vanish with this process."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if (libc.unshare(CLONE_NEWNS) != 0
-            or libc.mount(None, b'/', None, MS_REC | MS_PRIVATE, None) != 0):
-        raise OSError(ctypes.get_errno(), 'cannot make a mount namespace')
-
-
 def pytest_configure(config):
     for marker in MARKERS:
         config.addinivalue_line('markers', marker)
     if not config.getvalue('timeout'):
         config.option.timeout = 180
     if os.geteuid() == 0 and not config.option.collectonly:
-        private_mounts()
+        bridges.private_mounts()
 
 
 def pytest_collection_modifyitems(items):
