@@ -20,6 +20,7 @@ sys.path[:0] = [HERE, TESTS, os.path.join(TESTS, 'bridge'),
 
 import bridge as bridges  # noqa: E402
 import crowd  # noqa: E402
+import filesystems  # noqa: E402
 import fuse_client as fuse  # noqa: E402
 import hostile_rows  # noqa: E402
 import launch  # noqa: E402
@@ -197,6 +198,17 @@ def class_start(request, binary):
     starter = Starter(request, binary)
     yield starter
     starter.finish()
+
+
+@pytest.fixture
+def on(scratch):
+    """on(kind, option of mkfs...): a new file system of that kind."""
+    with contextlib.ExitStack() as undo:
+        def make(kind, *options):
+            return undo.enter_context(filesystems.made(
+                kind, os.path.join(scratch, kind), None, *options))
+
+        yield make
 
 
 @pytest.fixture

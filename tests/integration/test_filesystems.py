@@ -14,20 +14,6 @@ import launch
 pytestmark = pytest.mark.sandboxed
 
 
-@pytest.fixture
-def on(scratch):
-    """on(kind): a new file system of that kind."""
-    used = []
-
-    def make(kind):
-        used.append(filesystems.made(kind, os.path.join(scratch, kind)))
-        return used[-1].__enter__()
-
-    yield make
-    for made in used:
-        made.__exit__(None, None, None)
-
-
 @pytest.mark.parametrize('cache', ('auto', 'always', 'metadata'))
 @pytest.mark.parametrize('kind', ('btrfs', 'xfs'))
 def test_a_listing_by_an_old_descriptor_hides_nothing(on, bridged, kind, cache):

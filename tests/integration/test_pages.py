@@ -27,20 +27,6 @@ LONG_WHILE = 61
 
 
 @pytest.fixture
-def on(scratch):
-    """on(kind, option of mkfs...): a new file system of that kind."""
-    used = []
-
-    def make(kind, *options):
-        used.append(filesystems.made(kind, os.path.join(scratch, kind), None, *options))
-        return used[-1].__enter__()
-
-    yield make
-    for made in used:
-        made.__exit__(None, None, None)
-
-
-@pytest.fixture
 def guest(start, connect, scratch, extra_args):
     """guest(share, option...): its FUSE client."""
     def begin(share, *options, **more):
