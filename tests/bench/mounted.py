@@ -4,6 +4,7 @@ bare directory.
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -15,10 +16,12 @@ sys.path[:0] = [os.path.join(TESTS, folder) for folder in ('support', 'bridge')]
 import fuse_client  # noqa: E402
 import workload  # noqa: E402
 from bridge import Bridge  # noqa: E402
-from contest import NotRun  # noqa: E402
+from contest import OURS, NotRun  # noqa: E402
 from daemon import Daemon  # noqa: E402
 
 BARE = 'bare'
+# What a peer says whose guest knows more files than it can have open.
+UNABLE = os.strerror(errno.EMFILE)
 # Daemons tell their guests to believe attributes and names for a second.
 EXPIRED_S = 1.1
 
@@ -100,6 +103,7 @@ class Contest:
     def __init__(self, commands, folder, sizes, wait):
         self.commands = {**commands, BARE: None}
         self.faults = []  # (name, what did not run)
+        self.unable = []  # likewise, of peers that have come to their end
         self._folder = folder
         self._sizes = sizes
         self._wait = wait
@@ -134,8 +138,16 @@ class Contest:
         for row in chosen:
             # Who comes first has a neighbour with warm caches, or has not.
             for name in names if number % 2 == 0 else reversed(names):
+                if (name, row.name) in self.unable:
+                    continue
                 try:
                     for phase, figures in self._turn(row, name):
                         yield row, phase, name, figures
                 except NotRun as why:
-                    self.faults.append((name, f'{row.name}: {why}'))
+                    self._note(name, row, str(why))
+
+    def _note(self, name, row, why):
+        if UNABLE in why and name not in (OURS, BARE):
+            self.unable.append((name, row.name))
+        else:
+            self.faults.append((name, f'{row.name}: {why}'))
