@@ -21,18 +21,13 @@ static PtHandleKind kind_of(bool is_directory)
     return is_directory ? PT_HANDLE_DIR : PT_HANDLE_FILE;
 }
 
-static int change(int fd, const PtFlagsOf *of, unsigned long request, void *argument)
+static int control(int fd, bool kill_suidgid, unsigned long request, void *argument)
 {
     g_auto(PtPrivileges) privileges = {0};
-    int r = pt_privileges_drop(of->kill_suidgid, &privileges);
+    int r = pt_privileges_drop(kill_suidgid, &privileges);
     if (r < 0) {
         return r;
     }
-    return ioctl(fd, request, argument) < 0 ? pt_error() : 0;
-}
-
-static int query(int fd, unsigned long request, void *argument)
-{
     return ioctl(fd, request, argument) < 0 ? pt_error() : 0;
 }
 
@@ -46,8 +41,8 @@ int pt_flags(PtFs *fs, const PtFlagsOf *of, bool set, uint32_t *flags)
     if (r < 0) {
         return r;
     }
-    r = set ? change(file.handle->fd, of, FS_IOC_SETFLAGS, &value)
-            : query(file.handle->fd, FS_IOC_GETFLAGS, &value);
+    r = control(file.handle->fd, set && of->kill_suidgid,
+                set ? FS_IOC_SETFLAGS : FS_IOC_GETFLAGS, &value);
     if (r < 0) {
         return r;
     }
@@ -63,6 +58,6 @@ int pt_xflags(PtFs *fs, const PtFlagsOf *of, bool set, struct fsxattr *attr)
     if (r < 0) {
         return r;
     }
-    return set ? change(file.handle->fd, of, FS_IOC_FSSETXATTR, attr)
-               : query(file.handle->fd, FS_IOC_FSGETXATTR, attr);
+    return control(file.handle->fd, set && of->kill_suidgid,
+                   set ? FS_IOC_FSSETXATTR : FS_IOC_FSGETXATTR, attr);
 }

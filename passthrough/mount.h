@@ -28,8 +28,8 @@ typedef enum PtMountClass {
 /** enum PtPages - what the host's kernel tells of a file's pages that are not written
  * back; see pages.c. */
 typedef enum PtPages {
-    PT_PAGES_NOT_OURS,  /* others may write the file, unseen */
-    PT_PAGES_IN_MEMORY, /* there is nothing that they could be written back to */
+    PT_PAGES_NEVER, /* others may write the file, unseen; or it is in memory only, and
+                       there is nothing that they could be written back to */
     PT_PAGES_UNKNOWN,
     PT_PAGES_COUNTED, /* by cachestat(2) */
 } PtPages;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "passthrough/pages.h"
 
-#include <errno.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
@@ -11,7 +10,6 @@
 
 #include "passthrough/fd.h"
 #include "passthrough/internal.h"
-#include "passthrough/open-flags.h"
 
 /*
  * With --cache=auto a guest sees after each open what is then in the file. Its kernel
@@ -99,7 +97,7 @@ static bool is_reliable(PtPages pages, const struct statx *stx, int fd)
         is_clean(fd)) {
         return true;
     }
-    return pages != PT_PAGES_IN_MEMORY && age >= LONG_WHILE_S && is_written_back(fd);
+    return age >= LONG_WHILE_S && is_written_back(fd);
 }
 
 bool pt_pages_opened(PtFs *fs, PtInode *inode, int fd, uint64_t *ret_state)
@@ -107,7 +105,7 @@ bool pt_pages_opened(PtFs *fs, PtInode *inode, int fd, uint64_t *ret_state)
     struct statx stx;
     *ret_state = 0;
     PtPages pages = pt_mount_at(&fs->mounts, pt_index_mount(fs, inode))->pages;
-    if (pages == PT_PAGES_NOT_OURS || pt_stat(fs, fd, "", &stx) < 0) {
+    if (pages == PT_PAGES_NEVER || pt_stat(fs, fd, "", &stx) < 0) {
         return false;
     }
     uint64_t state = hash_state(fs, &stx);
