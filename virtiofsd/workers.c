@@ -238,15 +238,12 @@ static uint32_t wait_event(Worker *self)
         }
         self->has_more = false;
         drain_group(self);
-        if (self->has_left) {
-            return EVENT_STOP;
-        }
         if (self->is_waiting) {
             n = sleep_or_poll(self, &event);
         }
-    } while (n < 1);
+    } while (n < 1 && !self->has_left);
     set_waiting(self, false);
-    return event.data.u32;
+    return self->has_left ? EVENT_STOP : event.data.u32;
 }
 
 static void serve(Worker *self)
@@ -332,9 +329,10 @@ static bool worker_make(Workers *workers, unsigned int index, Session *session,
         g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(result),
                     "cannot start %u worker threads: %s; lower --thread-pool-size",
                     workers->n_threads, strerrordesc_np(result));
+        return false;
     }
-    workers->n_made += result == 0;
-    return result == 0;
+    workers->n_made++;
+    return true;
 }
 
 /* Wait until all threads have been through pt_thread_enter(). */

@@ -77,7 +77,7 @@ static bool has_room(const Request *request, const struct Ioctl *ioctl)
 }
 
 /* A caller without a name may be root, who would be taken by surprise. */
-static bool is_unprivileged(const Request *request)
+static bool is_surely_unprivileged(const Request *request)
 {
     return request->header.uid != 0 && request->header.uid != UINT32_MAX;
 }
@@ -109,7 +109,7 @@ int op_ioctl(Request *request)
     const PtFlagsOf of = {.nodeid = request->header.nodeid,
                           .handle = in->fh,
                           .is_directory = (in->flags & FUSE_IOCTL_DIR) != 0,
-                          .kill_suidgid = is_unprivileged(request)};
+                          .kill_suidgid = is_surely_unprivileged(request)};
     int result = ioctl->run(request->fs, &of, ioctl->set, &argument);
     return result < 0 ? result : reply(request, ioctl, &argument);
 }
