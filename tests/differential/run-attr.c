@@ -80,19 +80,23 @@ long run_stat(Side *side, int fd, const char *path, int flags, unsigned mask)
     return r;
 }
 
-void run_refresh(const Side *side, int fd)
+static void refresh(const Side *side, int fd, const char *path, int flags)
 {
     struct statx stx;
     if (side->mount && side->mode->cached_names) {
-        (void)statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &stx);
+        (void)statx(fd, path, flags | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &stx);
     }
+}
+
+void run_refresh(const Side *side, int fd)
+{
+    refresh(side, fd, "", AT_EMPTY_PATH);
 }
 
 void run_refresh_path(const Side *side, const char *path)
 {
-    struct statx stx;
-    if (side->mount && side->mode->overlay && side->mode->cached_names) {
-        (void)statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &stx);
+    if (side->mode->overlay) {
+        refresh(side, AT_FDCWD, path, 0);
     }
 }
 

@@ -100,10 +100,8 @@ static bool is_empty(int at, const char *path)
  * Linux goes on telling what it keeps of the file until that is too old. */
 static void look_at_copy(const Side *side, int fd, int flags)
 {
-    struct statx stx;
-    if (side->mount && side->mode->overlay && side->mode->cached_names &&
-        (flags & O_ACCMODE) != O_RDONLY) {
-        (void)statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &stx);
+    if (side->mode->overlay && (flags & O_ACCMODE) != O_RDONLY) {
+        run_refresh(side, fd);
     }
 }
 

@@ -4,9 +4,11 @@ that are gone when the test is, and a mount namespace that nobody else sees.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -209,6 +211,25 @@ def on(scratch):
                 kind, os.path.join(scratch, kind), None, *options))
 
         yield make
+
+
+@pytest.fixture
+def benchmark(build, scratch, extra_args):
+    """benchmark(program, option..., peer=command): a run of tests/bench, and what it has
+    recorded.
+    """
+    def run(program, *options, peer=''):
+        path = os.path.join(scratch, 'figures.json')
+        done = subprocess.run(
+            [os.path.join(TESTS, 'bench', program), '--json', path, *options],
+            env=dict(os.environ, VIRTIOFSD_BUILD=build, VIRTIOFSD_PEER=peer,
+                     VIRTIOFSD_TEST_ARGS=' '.join(extra_args), TMPDIR=scratch),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding='utf-8', timeout=120,
+            check=False)
+        with open(path, encoding='utf-8') as file:
+            return done, json.load(file)
+
+    return run
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark runs, and says so when a part of it did not. No time is judged."""
 
-import json
+import functools
 import os
-import subprocess
 import sys
 
 import pytest
@@ -21,20 +20,9 @@ TINY = ('--rounds', '1', '--seconds', '0.001', '--entries', '50', '--largest', '
 
 
 @pytest.fixture
-def bench(build, scratch, extra_args):
-    """bench(option...): the run, and what it recorded."""
-    def run(*options, peer=''):
-        path = os.path.join(scratch, 'figures.json')
-        done = subprocess.run(
-            [os.path.join(TESTS, 'bench', 'bench'), *TINY, '--json', path, *options],
-            env=dict(os.environ, VIRTIOFSD_BUILD=build, VIRTIOFSD_PEER=peer,
-                     VIRTIOFSD_TEST_ARGS=' '.join(extra_args), TMPDIR=scratch),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding='utf-8', timeout=120,
-            check=False)
-        with open(path, encoding='utf-8') as file:
-            return done, json.load(file)
-
-    return run
+def bench(benchmark):
+    """bench(option..., peer=command): the run, and what it recorded."""
+    return functools.partial(benchmark, 'bench', *TINY)
 
 
 @pytest.mark.parametrize(('depths', 'flags'), [((1, 4), ()), ((4,), ('--kata',))],

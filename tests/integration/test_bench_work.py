@@ -3,9 +3,8 @@
 judged.
 """
 
-import json
+import functools
 import os
-import subprocess
 import sys
 
 import pytest
@@ -24,20 +23,9 @@ UNCOUNTED = {'FORGET', 'BATCH_FORGET'}
 
 
 @pytest.fixture
-def work(build, scratch, extra_args):
-    """work(option...): the run, and what it recorded."""
-    def run(*options, peer=''):
-        path = os.path.join(scratch, 'figures.json')
-        done = subprocess.run(
-            [os.path.join(TESTS, 'bench', 'work'), *TINY, '--json', path, *options],
-            env=dict(os.environ, VIRTIOFSD_BUILD=build, VIRTIOFSD_PEER=peer,
-                     VIRTIOFSD_TEST_ARGS=' '.join(extra_args), TMPDIR=scratch),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding='utf-8', timeout=120,
-            check=False)
-        with open(path, encoding='utf-8') as file:
-            return done, json.load(file)
-
-    return run
+def work(benchmark):
+    """work(option..., peer=command): the run, and what it recorded."""
+    return functools.partial(benchmark, 'work', *TINY)
 
 
 def test_rows(work):

@@ -17,20 +17,12 @@ import pytest
 import filesystems
 import fuse_client as fuse
 import launch
+from fuse_client import errno_of
 from process import eventually
 from strace import Strace
 
 DEEP, DEEP_FEW = 2000, 500
 SETATTR_TIMES = 16 | 32
-
-
-def errno_of(function, *args, **more):
-    """What a request is answered with, 0 for success."""
-    try:
-        function(*args, **more)
-    except fuse.FuseError as error:
-        return error.errno
-    return 0
 
 
 # ---- as many --------------------------------------------------------------------------

@@ -111,7 +111,8 @@ UNCACHED = {**ROWS, 'OPEN + RELEASE': (opened, 'openat2 close')}
 
 
 @pytest.mark.parametrize('cache, rows', (('auto', ROWS), ('never', UNCACHED)))
-def test_calls_of_each_request(share, start, scratch, connect, cache, rows):
+def test_calls_of_each_request(on, start, scratch, connect, cache, rows):
+    share = on('ext4')
     populate(share)
     daemon = start(launch.plain, share, scratch,
                    ['--xattr', f'--cache={cache}', *KATA])

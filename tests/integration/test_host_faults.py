@@ -15,20 +15,12 @@ import pytest
 
 import filesystems
 import fuse_client as fuse
+from fuse_client import errno_of
 
 MIB = 1 << 20
 EXT4_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32); xfs has the same number
 SHUTDOWN_NOLOG = 2
 PROMPT = 0.5  # an idle machine needs a few milliseconds
-
-
-def errno_of(function, *args, **more):
-    """What a request is answered with, 0 for success."""
-    try:
-        function(*args, **more)
-    except fuse.FuseError as error:
-        return error.errno
-    return 0
 
 
 def assert_content(client, node, handle, data):
