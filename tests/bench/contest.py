@@ -107,6 +107,18 @@ class Session:
         """Look up the directory's first files."""
         self._ask('know', n)
 
+    def open_slow(self):
+        """Open the files of the rows that are slow."""
+        self._ask('slow')
+
+    def begin_beside(self, name, n):
+        """From now on so many operations of a row are in flight, which nobody counts."""
+        self._ask('beside', name, n)
+
+    def end_beside(self):
+        """Wait for the last of them."""
+        self._ask('alone')
+
     def run(self, row, setting):
         """What one row cost, by the names that the driver gives."""
         return self._ask('run', row.name, 1 if row.alone else setting.depth,

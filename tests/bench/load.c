@@ -17,6 +17,11 @@ struct Load {
     Job jobs[TREE_JOBS];
     unsigned int n_queues; /* hiprio included */
 
+    /* The last jobs. */
+    unsigned int n_beside;
+    unsigned int beside_active;
+    bool beside_ends;
+
     /* Of the pass. */
     LoadPass *pass;
     int64_t deadline_ns;
@@ -70,10 +75,15 @@ static void fail(Load *load, int error)
     load->error = load->error == 0 ? error : load->error;
 }
 
+static bool is_beside(const Load *load, const Job *job)
+{
+    return job->index >= TREE_JOBS - load->n_beside;
+}
+
 /* Send the operation's next request. Return: false if it has ended. */
 static bool advance(Load *load, Job *job)
 {
-    int rc = load->pass->row->next(load->tree, job);
+    int rc = job->row->next(load->tree, job);
 
     if (rc == 1) {
         unsigned int queue =
@@ -81,7 +91,9 @@ static bool advance(Load *load, Job *job)
         rc = job_submit(job, frontend_queue(load->frontend, queue),
                         frontend_memory(load->frontend));
         if (rc == 0) {
-            load->pass->ret_requests++;
+            if (!is_beside(load, job)) {
+                load->pass->ret_requests++;
+            }
             return true;
         }
     }
@@ -93,11 +105,18 @@ static bool advance(Load *load, Job *job)
 
 static bool begin(Load *load, Job *job, int64_t now)
 {
-    job->row = load->pass->row;
     job->step = 0;
     job->turn = load->begun++;
     job->began_ns = now;
     return advance(load, job);
+}
+
+/* Another one, which nobody counts. */
+static void begin_beside(Load *load, Job *job)
+{
+    job->step = 0;
+    job->turn++;
+    load->beside_active += advance(load, job);
 }
 
 static bool may_begin(const Load *load, int64_t now)
@@ -119,6 +138,13 @@ static void answered(Load *load, const VirtqueueCompletion *completion)
     if (rc < 0) {
         fail(load, rc);
     } else if (advance(load, job)) {
+        return;
+    }
+    if (is_beside(load, job)) {
+        load->beside_active--;
+        if (load->error == 0 && !load->beside_ends) {
+            begin_beside(load, job);
+        }
         return;
     }
     int64_t now = load_now();
@@ -182,10 +208,50 @@ static int wait_for_some(Load *load)
     return 0;
 }
 
+/* Until none of those that @active counts is in flight. */
+static int finish(Load *load, const unsigned int *active)
+{
+    while (*active > 0) {
+        int rc = drain(load) ? 0 : wait_for_some(load);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return load->error;
+}
+
+int load_begin_beside(Load *load, const Row *row, unsigned int n)
+{
+    if (load->n_beside > 0) {
+        return -EBUSY;
+    }
+    load->error = 0;
+    load->n_beside = n;
+    load->beside_ends = false;
+    for (unsigned int i = TREE_JOBS - n; i < TREE_JOBS; i++) {
+        load->jobs[i].row = row;
+        load->jobs[i].turn = 0;
+        begin_beside(load, &load->jobs[i]);
+    }
+    return load->error;
+}
+
+int load_end_beside(Load *load)
+{
+    load->error = 0;
+    load->beside_ends = true;
+    int rc = finish(load, &load->beside_active);
+    load->n_beside = 0;
+    return rc;
+}
+
 int load_run(Load *load, LoadPass *pass)
 {
     int64_t began = load_now();
 
+    if (pass->depth > TREE_JOBS - load->n_beside) {
+        return -EINVAL;
+    }
     load->pass = pass;
     load->deadline_ns = began + pass->duration_ns;
     load->begun = 0;
@@ -194,14 +260,10 @@ int load_run(Load *load, LoadPass *pass)
     pass->ret_operations = 0;
     pass->ret_requests = 0;
     for (unsigned int i = 0; i < pass->depth && may_begin(load, began); i++) {
+        load->jobs[i].row = pass->row;
         load->active += begin(load, &load->jobs[i], load_now());
     }
-    while (load->active > 0) {
-        int rc = drain(load) ? 0 : wait_for_some(load);
-        if (rc < 0) {
-            return rc;
-        }
-    }
+    int rc = finish(load, &load->active);
     pass->ret_elapsed_ns = load_now() - began;
-    return load->error;
+    return rc;
 }

@@ -41,6 +41,16 @@ void load_free(Load *load);
  */
 int load_run(Load *load, LoadPass *pass);
 
+/**
+ * load_begin_beside() - from now on so many operations of another row are in flight all
+ * the time; they are not counted, and passes have that much less depth.
+ *
+ * Return: 0, -EBUSY if there are some already, or what the row says.
+ */
+int load_begin_beside(Load *load, const Row *row, unsigned int n);
+/** load_end_beside() - wait for the last of them. Return: as load_run(). */
+int load_end_beside(Load *load);
+
 /** load_now() - Return: nanoseconds of the monotonic clock. */
 int64_t load_now(void);
 

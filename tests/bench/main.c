@@ -8,6 +8,9 @@
  *     directory NAME ENTRIES        take a directory
  *     know N                        look up its first files
  *     run ROW DEPTH MILLISECONDS    measure one row
+ *     slow                          open the files of the rows that are slow
+ *     beside ROW N                  from now on, so many of its operations are in flight
+ *     alone                         no longer
  *
  * The first line is for the session itself. {"error": ...} says why something did not
  * run.
@@ -150,11 +153,11 @@ static void print_figures(const Driver *driver, const Figures *figures)
     qsort(driver->samples, n, sizeof(*driver->samples), compare);
     printf("{\"operations\": %" PRIu64 ", \"requests\": %" PRIu64
            ", \"elapsed_ns\": %" PRId64 ", \"cpu_ns\": %" PRId64 ", \"p50_ns\": %" PRId64
-           ", \"p99_ns\": %" PRId64 ", \"kicks\": %" PRIu64 ", \"interrupts\": %" PRIu64
-           "}\n",
+           ", \"p99_ns\": %" PRId64 ", \"worst_ns\": %" PRId64 ", \"kicks\": %" PRIu64
+           ", \"interrupts\": %" PRIu64 "}\n",
            figures->operations, figures->requests, figures->elapsed_ns, figures->cpu_ns,
            driver->samples[n / 2], driver->samples[n - 1 - n / 100],
-           figures->counters.kicks, figures->counters.interrupts);
+           driver->samples[n - 1], figures->counters.kicks, figures->counters.interrupts);
     (void)fflush(stdout); /* nobody to tell */
 }
 
@@ -174,8 +177,17 @@ static int finish(const char *what, int rc)
 /* Some files must be known, and for a row with preparations some must not. */
 static bool can_run(const Tree *tree, const Row *row)
 {
-    return row != NULL && tree->n_known > 0 &&
+    return row != NULL && tree->n_known > 0 && (tree->has_slow || !row->is_slow) &&
            (row->pass == 0 || tree->n_known < tree->n_entries);
+}
+
+static int begin_beside(Driver *driver, const char *name, unsigned int n)
+{
+    const Row *row = row_find(name);
+
+    return n > 0 && n < TREE_JOBS && can_run(&driver->tree, row)
+               ? load_begin_beside(driver->load, row, n)
+               : -EINVAL;
 }
 
 static int run_row(Driver *driver, const char *name, unsigned int depth,
@@ -210,6 +222,15 @@ static int obey(Driver *driver, const char *line)
     }
     if (sscanf(line, "run " NAME_FORMAT " %llu %llu", name, &a, &b) == 3) {
         return run_row(driver, name, (unsigned int)a, (int64_t)b);
+    }
+    if (sscanf(line, "beside " NAME_FORMAT " %llu", name, &a) == 2) {
+        return finish(name, begin_beside(driver, name, (unsigned int)a));
+    }
+    if (strcmp(line, "slow\n") == 0) {
+        return finish("slow", tree_open_slow(&driver->tree));
+    }
+    if (strcmp(line, "alone\n") == 0) {
+        return finish("alone", load_end_beside(driver->load));
     }
     return finish("command", -EINVAL);
 }

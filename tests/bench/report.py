@@ -9,6 +9,7 @@ FIGURES = {
     'rate': lambda f: f['operations'] / f['elapsed_ns'] * 1e9,
     'p50_us': lambda f: f['p50_ns'] / 1e3,
     'p99_us': lambda f: f['p99_ns'] / 1e3,
+    'worst_us': lambda f: f['worst_ns'] / 1e3,
     'kicks': lambda f: f['kicks'] / f['requests'],
     'interrupts': lambda f: f['interrupts'] / f['requests'],
 }

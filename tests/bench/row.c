@@ -264,6 +264,19 @@ static int next_write(Tree *tree, Job *job)
     return 1;
 }
 
+/* What a guest that looks around asks, by turns. */
+static int next_mixed(Tree *tree, Job *job)
+{
+    switch (job->turn % 3) {
+    case 0:
+        return next_lookup(tree, job);
+    case 1:
+        return next_getattr(tree, job);
+    default:
+        return next_read(tree, job);
+    }
+}
+
 static const Row rows[] = {
     {.name = "empty", .next = next_empty},
     {.name = "lookup", .next = next_lookup},
@@ -291,6 +304,11 @@ static const Row rows[] = {
      .between = tree_forget},
     {.name = "getxattr", .next = next_getxattr},
     {.name = "statfs", .next = next_statfs},
+    {.name = "mixed", .next = next_mixed, .size = 4 * KIB},
+    {.name = "read-slow", .next = row_read_slow, .size = 4 * KIB, .is_slow = true},
+    {.name = "fsync-slow", .next = row_fsync_slow, .pass = TREE_SLOW, .is_slow = true},
+    {.name = "write-fsync", .next = row_write_fsync, .size = 128 * KIB},
+    {.name = "copy", .next = row_copy, .size = TREE_HUGE_SIZE, .is_slow = true},
 };
 
 const Row *row_find(const char *name)

@@ -14,6 +14,7 @@ typedef struct Row {
      */
     int (*next)(Tree *tree, Job *job);
     uint32_t size; /* of the data, or of a directory's pieces */
+    bool is_slow;  /* needs tree_open_slow() */
     size_t pass;   /* operations until @between is due; 0: any number */
     /** @between: what is not measured, before each pass. Return: 0 or negative errno. */
     int (*between)(Tree *tree);
@@ -29,5 +30,11 @@ int row_ended(const Job *job, int error, size_t size);
 int row_readdir(Tree *tree, Job *job);
 int row_readdirplus(Tree *tree, Job *job);
 int row_create(Tree *tree, Job *job);
+
+/* Those that take long (row-slow.c). */
+int row_read_slow(Tree *tree, Job *job);
+int row_fsync_slow(Tree *tree, Job *job);
+int row_write_fsync(Tree *tree, Job *job);
+int row_copy(Tree *tree, Job *job);
 
 #endif

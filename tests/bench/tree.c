@@ -100,6 +100,23 @@ int tree_open(Tree *tree, Client *client, const char *label)
     return rc;
 }
 
+int tree_open_slow(Tree *tree)
+{
+    struct fuse_entry_out entry;
+    char name[TREE_NAME_MAX];
+
+    int rc = open_file(tree->client, FUSE_ROOT_ID, "huge", &tree->huge);
+    if (rc == 0) {
+        rc = client_lookup(tree->client, FUSE_ROOT_ID, "slow", &entry);
+    }
+    for (unsigned int i = 0; rc == 0 && i < TREE_SLOW; i++) {
+        (void)snprintf(name, sizeof(name), "%02u", i); /* fits */
+        rc = open_file(tree->client, entry.nodeid, name, &tree->slow[i]);
+    }
+    tree->has_slow = rc == 0;
+    return rc;
+}
+
 void tree_clear(Tree *tree)
 {
     free(tree->entries);

@@ -11,11 +11,14 @@
 /*
  * The share as the guest knows it. On the host are, before the daemon starts: "big"
  * (TREE_BIG_SIZE bytes), "data/00" to "data/63" (TREE_DATA_SIZE each), and directories of
- * files "f0000000" and so on. "work-LABEL" is made here, with a directory for each job.
+ * files "f0000000" and so on; for rows that are slow also "huge" and "slow/00" and so on.
+ * "work-LABEL" is made here, with a directory for each job.
  */
 
-#define TREE_JOBS 64u
+#define TREE_JOBS 65u /* 64, and one beside them */
 #define TREE_FILES 64u
+#define TREE_SLOW 16u
+#define TREE_HUGE_SIZE (128u << 20)
 #define TREE_BIG_SIZE (1u << 20)
 #define TREE_DATA_SIZE (64u << 10)
 #define TREE_OWN_SIZE (256u << 10)
@@ -45,6 +48,9 @@ typedef struct Tree {
     TreeFile big;
     TreeFile data[TREE_FILES];
     TreeOwn own[TREE_JOBS];
+    TreeFile huge;
+    TreeFile slow[TREE_SLOW]; /* on a file system that takes its time */
+    bool has_slow;
 
     uint64_t directory;
     size_t n_entries; /* in the directory */
@@ -55,6 +61,8 @@ typedef struct Tree {
 /** tree_open() - look up and open what the rows use. Return: 0 or negative errno. */
 int tree_open(Tree *tree, Client *client, const char *label);
 void tree_clear(Tree *tree);
+/** tree_open_slow() - the same for the rows that are slow. */
+int tree_open_slow(Tree *tree);
 
 /** tree_use() - take a directory, of which no file is known. Return: as above. */
 int tree_use(Tree *tree, const char *name, size_t n_entries);

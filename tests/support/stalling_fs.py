@@ -6,10 +6,12 @@
         stalling.wait_held(1)
         stalling.let_go()
         stalling.be_deaf()          # takes none at all
+        stalling.be_slow(0.02, FSYNC)   # answers such requests so many seconds later
 
-Its root has two files, `file` and `other`; nothing of them is cached.
+Its root has the files `file`, `other`, and `00` to `15`; nothing of them is cached.
 """
 
+import collections
 import contextlib
 import ctypes
 import errno
@@ -19,6 +21,7 @@ import stat
 import struct
 import subprocess
 import threading
+import time
 
 from fuse_client import (FLUSH, FORGET, FSYNC, FSYNCDIR, GETATTR, BATCH_FORGET, INIT,
                          INTERRUPT, LOOKUP, OPEN, OPENDIR, READ, READDIR, READDIRPLUS,
@@ -27,7 +30,7 @@ from fuse_client import (FLUSH, FORGET, FSYNC, FSYNCDIR, GETATTR, BATCH_FORGET, 
 _IN, _OUT = struct.Struct('=IIQQIIIHH'), struct.Struct('=IiQ')
 _NO_REPLY = (FORGET, BATCH_FORGET, INTERRUPT)
 _DIRECT_IO = 1
-FILES = {b'file': 2, b'other': 3}
+FILES = {b'file': 2, b'other': 3, **{b'%02d' % i: 4 + i for i in range(16)}}
 CONTENT = b'behind a file system that may stall'
 
 
@@ -40,6 +43,8 @@ class StallingFs:
         self._wake, self._waker = os.pipe()
         self._lock = threading.Condition()
         self._held, self._holding = [], frozenset()
+        self._seconds, self._slow = 0, frozenset()
+        self._later = collections.deque()  # (when to answer, request), by that time
         self._is_deaf = self._is_over = False
         self.interrupted = 0
         libc = ctypes.CDLL(None, use_errno=True)
@@ -102,6 +107,13 @@ class StallingFs:
             self._is_deaf = True
         self._look_up_again()
 
+    def be_slow(self, seconds, *opcodes):
+        """Answer requests of these kinds, that come from now on, so much later. All wait
+        the same time, each for itself.
+        """
+        with self._lock:
+            self._seconds, self._slow = seconds, frozenset(opcodes)
+
     # ---- the thread
 
     def _look_up_again(self):
@@ -113,12 +125,18 @@ class StallingFs:
                 if self._is_over:
                     return
                 fds = [self._wake] if self._is_deaf else [self._wake, self._fd]
-            ready = select.select(fds, [], [])[0]
+            ready = select.select(fds, [], [], self._answer_due())[0]
             if self._wake in ready:
                 os.read(self._wake, 100)
             elif self._fd in ready:
                 with contextlib.suppress(BlockingIOError, InterruptedError):
                     self._take(os.read(self._fd, 1 << 21))
+
+    def _answer_due(self):
+        """Answer what has waited long enough; seconds until there is more, or None."""
+        while self._later and self._later[0][0] <= time.monotonic():
+            self._answer(*self._later.popleft()[1])
+        return max(0, self._later[0][0] - time.monotonic()) if self._later else None
 
     def _take(self, data):
         _, opcode, unique, node, *_ = _IN.unpack_from(data)
@@ -131,6 +149,9 @@ class StallingFs:
             if opcode in self._holding:
                 self._held.append(request)
                 self._lock.notify_all()
+                return
+            if opcode in self._slow:
+                self._later.append((time.monotonic() + self._seconds, request))
                 return
         self._answer(*request)
 
