@@ -72,7 +72,7 @@ int pt_open(PtFs *fs, uint64_t nodeid, uint32_t open_flags, bool kill_suidgid,
 
 /* ---- data ------------------------------------------------------------------------- */
 
-enum { TRANSFER_TRIES = 8 };
+enum { TRANSFER_TRIES = 8, PAGE_LEAST = 4096 };
 
 typedef ssize_t (*Transfer)(int fd, const struct iovec *iov, int n_iov, off_t offset,
                             int flags);
@@ -127,6 +127,19 @@ static ssize_t transfer_as_asked(const PtOpenFile *file, Transfer call, const Pt
     return r;
 }
 
+/* Reading stops where the next page is not in memory; where a file ends, too, but that is
+ * seldom the end of a page. */
+static ssize_t read_at_once(const PtOpenFile *file, const PtIo *io)
+{
+    if (pt_status_wanted(file->fs, file->handle, io) & O_DIRECT) {
+        return -EAGAIN;
+    }
+    ssize_t r = transfer_as_asked(file, preadv2, io, RWF_NOWAIT);
+    bool may_be_more = r > 0 && (io->offset + (uint64_t)r) % PAGE_LEAST == 0 &&
+                       (size_t)r < total(io->iov, io->n_iov);
+    return may_be_more ? -EAGAIN : r;
+}
+
 ssize_t pt_read(PtFs *fs, const PtIo *io)
 {
     g_auto(PtOpenFile) file = {0};
@@ -135,6 +148,9 @@ ssize_t pt_read(PtFs *fs, const PtIo *io)
         return r;
     }
     pt_pages_known(fs, file.handle);
+    if ((io->flags & PT_IO_NOWAIT) && file.handle->nowait && io->n_iov <= IOV_MAX) {
+        return read_at_once(&file, io);
+    }
     return transfer_as_asked(&file, preadv2, io, 0);
 }
 

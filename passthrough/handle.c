@@ -85,6 +85,7 @@ int pt_handle_new(PtFs *fs, const PtHandleMake *make, uint64_t *ret_id)
     handle->stream = NULL;
     handle->fd = pt_fd_steal(make->fd);
     handle->kind = (uint8_t)make->kind;
+    handle->nowait = pt_mount_at(&fs->mounts, pt_index_mount(fs, make->inode))->nowait;
     handle->writable = pt_opened_for_writing(make->flags);
     atomic_store_explicit(&handle->pages, make->pages, memory_order_relaxed);
     atomic_store_explicit(&handle->status, make->flags & (O_DIRECT | O_NOATIME),

@@ -33,6 +33,7 @@ typedef struct PtHandle {
     int fd;                  /* fixed */
     uint8_t kind;            /* fixed: PtHandleKind, not _ANY */
     bool writable;           /* fixed */
+    bool nowait;             /* fixed; as PtMount.nowait */
     _Atomic uint64_t pages;  /* what becomes its inode's at first use: see pages.h */
     _Atomic uint32_t status; /* see file-status.c */
     _Atomic bool open;       /* until released; while set it holds one reference */

@@ -31,28 +31,29 @@ static const struct Type {
     PtMountClass class;
     bool births;
     PtPages pages;
+    bool nowait;
 } types[] = {
-    {EXT4_SUPER_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_COUNTED},
-    {XFS_SUPER_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_COUNTED},
-    {BTRFS_SUPER_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_COUNTED},
-    {TMPFS_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_NEVER},
-    {F2FS_SUPER_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_UNKNOWN},
-    {BCACHEFS_STATFS_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_UNKNOWN},
-    {ZFS_STATFS_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_UNKNOWN},
-    {OVERLAYFS_SUPER_MAGIC, PT_MOUNT_OVERLAY, true, PT_PAGES_UNKNOWN},
-    {RAMFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_NEVER},
-    {SQUASHFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
-    {EROFS_SUPER_MAGIC_V1, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
-    {ISOFS_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
-    {MSDOS_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
-    {EXFAT_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
-    {REISERFS_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
-    {JFS_STATFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
-    {UFS_STATFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
-    {NTFS3_STATFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
-    {HUGETLBFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_NEVER},
-    {NILFS_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
-    {MINIX3_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN},
+    {EXT4_SUPER_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_COUNTED, true},
+    {XFS_SUPER_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_COUNTED, true},
+    {BTRFS_SUPER_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_COUNTED, true},
+    {TMPFS_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_NEVER, false},
+    {F2FS_SUPER_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_UNKNOWN, false},
+    {BCACHEFS_STATFS_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_UNKNOWN, false},
+    {ZFS_STATFS_MAGIC, PT_MOUNT_LOCAL, true, PT_PAGES_UNKNOWN, false},
+    {OVERLAYFS_SUPER_MAGIC, PT_MOUNT_OVERLAY, true, PT_PAGES_UNKNOWN, false},
+    {RAMFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_NEVER, false},
+    {SQUASHFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN, false},
+    {EROFS_SUPER_MAGIC_V1, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN, false},
+    {ISOFS_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN, false},
+    {MSDOS_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN, false},
+    {EXFAT_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN, false},
+    {REISERFS_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN, false},
+    {JFS_STATFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN, false},
+    {UFS_STATFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN, false},
+    {NTFS3_STATFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN, false},
+    {HUGETLBFS_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_NEVER, false},
+    {NILFS_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN, false},
+    {MINIX3_SUPER_MAGIC, PT_MOUNT_LOCAL, false, PT_PAGES_UNKNOWN, false},
 };
 
 static struct Type type_of(uint32_t magic)
@@ -62,7 +63,7 @@ static struct Type type_of(uint32_t magic)
             return types[i];
         }
     }
-    return (struct Type){magic, PT_MOUNT_REMOTE, false, PT_PAGES_NEVER};
+    return (struct Type){magic, PT_MOUNT_REMOTE, false, PT_PAGES_NEVER, false};
 }
 
 bool pt_mount_is_remote(int fd)
@@ -165,6 +166,7 @@ static int make(PtMounts *mounts, int fd, PtMount **ret_mount)
         by_handle && type.class != PT_MOUNT_REMOTE ? PT_MOUNT_HANDLES : type.class;
     mount->births = type.births && !by_handle;
     mount->pages = type.pages;
+    mount->nowait = type.nowait;
     *ret_mount = mount;
     return 0;
 }

@@ -54,6 +54,7 @@ typedef struct PtMount {
     uint64_t dev;
     PtMountClass class;
     PtPages pages;
+    bool nowait;        /* reads by RWF_NOWAIT tell whether they would wait */
     bool births;        /* number and time of birth together are never used again */
     PtFd fd;            /* of a file on it, to open others by their handles; .fd < 0 where
                            inodes are held otherwise. Fixed */

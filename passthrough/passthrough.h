@@ -169,7 +169,8 @@ int pt_removexattr(PtFs *fs, uint64_t nodeid, const char *name);
 /** pt_open() - open a regular file; any other type is refused without being opened. */
 int pt_open(PtFs *fs, uint64_t nodeid, uint32_t open_flags, bool kill_suidgid,
             PtOpened *ret_opened);
-/** pt_read() - Return: bytes read into @io->iov, short at the end of the file. */
+/** pt_read() - Return: bytes read into @io->iov, short at the end of the file; -EAGAIN
+ * with PT_IO_NOWAIT, whatever is in @io->iov then. */
 ssize_t pt_read(PtFs *fs, const PtIo *io);
 /** pt_write() - Return: bytes written from @io->iov. */
 ssize_t pt_write(PtFs *fs, const PtIo *io);

@@ -202,6 +202,7 @@ typedef struct PtSetxattr {
 /** How PtIo.flags changes a read or write. */
 #define PT_IO_CACHED 1u       /* write-back of the guest's page cache: ignore O_APPEND */
 #define PT_IO_KILL_SUIDGID 2u /* drop set-id bits and capabilities */
+#define PT_IO_NOWAIT 4u       /* a read that would wait for the disk is -EAGAIN */
 
 /** struct PtIo - one read or write between segments and a file. */
 typedef struct PtIo {

@@ -12,7 +12,6 @@
 
 #include "sandbox/sanitizer.h"
 #include "sandbox/seccomp-row.h"
-
 #ifndef __NR_cachestat /* the same number everywhere; headers before 6.5 lack it */
 #define __NR_cachestat 451
 #endif
@@ -42,6 +41,8 @@ static const SeccompRow seccomp_list[] = {
 #else
     ALLOW(epoll_pwait, "workers: kicks"),
 #endif
+    ALLOW(timerfd_settime, "workers: relief of one that is kept"),
+    ALLOW(timerfd_settime64, "machine: the same, of 32 bits"),
 
     /* Some requests */
     ALLOW(readlinkat, "passthrough: READLINK"),
@@ -112,7 +113,6 @@ static const SeccompRow seccomp_list[] = {
     ALLOW(mremap, "glibc: realloc of large blocks"),
     ALLOW(brk, "malloc"),
     ALLOW(madvise, "vhost: guest memory stays out of dumps; malloc; threads that end"),
-    ALLOW_IS(sched_getaffinity, 0, 0, "glibc: malloc, how many arenas"),
     ALLOW(clock_gettime, "machine: time, where there is no vDSO for it"),
     ALLOW(restart_syscall, "kernel: waits that were stopped and continued"),
     ALLOW(rt_sigprocmask, "threads that end; abort"),

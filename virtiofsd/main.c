@@ -7,6 +7,7 @@
  * exit(3) and the exit status are decided here and nowhere else.
  */
 #include <glib.h>
+#include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,10 @@
 #include "virtiofsd/options.h"
 #include "virtiofsd/server.h"
 #include "virtiofsd/socket.h"
+
+/* Of malloc(3). Told how many there may be, glibc does not ask the kernel for the number
+ * of processors, which the sealed process may not do. */
+enum { HEAPS_MOST = 4 };
 
 enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
 
@@ -144,6 +149,9 @@ int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
 
+#ifdef M_ARENA_MAX
+    (void)mallopt(M_ARENA_MAX, HEAPS_MOST);
+#endif
     sandbox_scrub(options_find_fd(argc, argv));
     g_autoptr(Options) options = options_parse(argc, argv, &error);
     if (options == NULL) {

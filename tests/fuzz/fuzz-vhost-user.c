@@ -230,7 +230,7 @@ static void serve_rings(Bench *bench, uint8_t how)
     for (unsigned int queue = 0; queue < N_QUEUES; queue++) {
         VuRing *ring = vu_device_ring(bench->device, queue);
         for (int i = 0; i < MOST_POPS; i++) {
-            if (vu_ring_pop(ring, bench->chain, false) == VU_POP_EMPTY) {
+            if (!vu_ring_pop(ring, bench->chain)) {
                 break;
             }
             serve_chain(bench, ring, queue, how);

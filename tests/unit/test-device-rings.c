@@ -22,7 +22,7 @@ static gboolean serve(Vmm *v, VuChain *chain)
 {
     VuRing *ring = vu_device_ring(v->device, 1);
 
-    if (vu_ring_pop(ring, chain, false) == VU_POP_EMPTY) {
+    if (!vu_ring_pop(ring, chain)) {
         return FALSE;
     }
     g_assert_cmpuint(chain->n_out, ==, 1);
@@ -359,8 +359,7 @@ static void slow_begin(Slow *slow, Vmm *v, useconds_t delay)
 {
     *slow = (Slow){.v = v, .chain = vu_chain_new(), .delay = delay};
     offer(v);
-    g_assert_cmpint(vu_ring_pop(vu_device_ring(v->device, 1), slow->chain, false), ==,
-                    VU_POP_CHAIN);
+    g_assert_true(vu_ring_pop(vu_device_ring(v->device, 1), slow->chain));
     g_assert_cmpint(pthread_create(&slow->thread, NULL, slow_main, slow), ==, 0);
 }
 

@@ -76,7 +76,7 @@ static Wait *set_or_wait(Fixture *fixture, uint64_t node, uint64_t owner, int *r
     message.header.len = (uint32_t)message.size;
     message.header.unique = ++fixture->unique;
     const struct iovec from = {message.bytes, message.size};
-    const RequestBuffers buffers = {&from, 1, &to, 1, true};
+    const RequestBuffers buffers = {&from, 1, &to, 1, .may_wait = true};
     size_t length = request_run(fixture->harness->worker, &buffers);
     *ret_error = out.error;
     if (length != REQUEST_WAITS) {
@@ -108,7 +108,7 @@ static void expect_end(Fixture *fixture, Wait *wait, int error)
 {
     struct fuse_out_header out = {0};
     const struct iovec to = {&out, sizeof(out)};
-    const RequestBuffers buffers = {NULL, 0, &to, 1, false};
+    const RequestBuffers buffers = {NULL, 0, &to, 1, .may_wait = false};
     uint64_t unique = waits_request(wait)->unique;
     Wait *next;
 

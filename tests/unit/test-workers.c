@@ -2,21 +2,30 @@
 #include "virtiofsd/workers.h"
 
 #include <pthread.h>
+#include <sys/eventfd.h>
+#include <time.h>
 
 #include "tests/unit/vhost-ring.h"
 #include "virtiofsd/fuse/request.h"
 #include "virtiofsd/fuse/waits.h"
 
 /*
- * Which ring a worker turns to next. The FUSE half is replaced by functions that write
- * down in which order they were asked.
+ * Which ring a worker turns to next, and who goes on when one is kept. The FUSE half is
+ * replaced by functions that write down in which order they were asked.
  */
 
-enum { QUEUES = 4, LONG = 40, SERVED_MAX = 1000 };
+enum { QUEUES = 4, LONG = 40, SERVED_MAX = 1000, PATIENCE_S = 20 };
+
+/* Requests that wait until the others have been served: without a word, and with one. */
+#define KEPT 'k'
+#define SLOW 's'
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static char served[SERVED_MAX + 1]; /* under lock: '1' for a request of queue 1 */
 static size_t n_served;             /* under lock */
+static size_t n_before_kept;        /* under lock: that those wait for */
+static size_t n_told;               /* under lock: that may take long */
 
 /* ---- what workers.c asks of others ---------------------------------------------------
  */
@@ -35,12 +44,34 @@ void request_worker_free(RequestWorker *worker)
     free(worker);
 }
 
+/* Context: the lock is held. */
+static void wait_for_others(void)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += PATIENCE_S;
+    while (n_served < n_before_kept) {
+        g_assert_cmpint(pthread_cond_timedwait(&changed, &lock, &until), ==, 0);
+    }
+}
+
 size_t request_run(RequestWorker *worker, const RequestBuffers *buffers)
 {
     g_assert_cmpuint(buffers->n_in, ==, 1);
+    char what = *(const char *)buffers->in[0].iov_base;
     pthread_mutex_lock(&lock);
     g_assert_cmpuint(n_served, <, SERVED_MAX);
-    served[n_served++] = *(const char *)buffers->in[0].iov_base;
+    if (what == SLOW && buffers->only_short) {
+        n_told++;
+        pthread_mutex_unlock(&lock);
+        return REQUEST_LONG;
+    }
+    if (what == KEPT || what == SLOW) {
+        wait_for_others();
+    }
+    served[n_served++] = what;
+    pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
     return 0;
 }
@@ -73,14 +104,20 @@ bool pt_thread_usable(void)
 /* ---- tests ---------------------------------------------------------------------------
  */
 
-/* Requests of a queue, each of which is the queue's digit. No kick. */
+/* A request of one byte. No kick. */
+static void offer_one(Fixture *f, unsigned int slot, char what)
+{
+    f->guest.memory[GUEST_DATA + slot] = (uint8_t)what;
+    guest_desc(&f->guest, GUEST_DESC, slot,
+               (GuestDesc){.gpa = GUEST_GPA + GUEST_DATA + slot, .length = 1});
+    guest_offer(&f->guest, (uint16_t)slot);
+}
+
+/* Requests of a queue, each of which is the queue's digit. */
 static void offer(Fixture *f, unsigned int queue, unsigned int n)
 {
-    f->guest.memory[GUEST_DATA] = (uint8_t)('0' + queue);
     for (unsigned int i = 0; i < n; i++) {
-        guest_desc(&f->guest, GUEST_DESC, i,
-                   (GuestDesc){.gpa = GUEST_GPA + GUEST_DATA, .length = 1});
-        guest_offer(&f->guest, (uint16_t)i);
+        offer_one(f, i, (char)('0' + queue));
     }
 }
 
@@ -158,10 +195,68 @@ static void test_all(void)
     }
 }
 
+/* One request that waits for all that come after it, at once and when its worker has been
+ * relieved already. */
+static void serve_kept(char what, unsigned int n_workers)
+{
+    const WorkersConfig config = {.n_queues = 2, .n_request_workers = n_workers};
+    g_autoptr(GError) error = NULL;
+    Fixture ring;
+    int kick_fd = eventfd(0, EFD_NONBLOCK);
+
+    n_served = n_told = 0;
+    n_before_kept = 4;
+    memset(served, 0, sizeof(served));
+    fixture_init(&ring, 0);
+    Workers *workers = workers_new(&config, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(workers_watch(workers, 1, ring.ring, kick_fd), ==, 0);
+    g_usleep(20000);
+    offer_one(&ring, 0, what);
+    offer_one(&ring, 1, 'a');
+    offer_one(&ring, 2, 'b');
+    g_assert_cmpint(eventfd_write(kick_fd, 1), ==, 0);
+    g_assert_cmpuint(wait_served(2), ==, 2);
+    /* Whoever looked last wants to be told of the next one. */
+    for (unsigned int slot = 3; slot < 5; slot++) {
+        for (int i = 0; guest_load16(&ring.guest, GUEST_USED) != 0; i++) {
+            g_assert_cmpint(i, <, PATIENCE_S * 1000);
+            g_usleep(1000);
+        }
+        offer_one(&ring, slot, 'c');
+        g_assert_cmpint(eventfd_write(kick_fd, 1), ==, 0);
+        g_assert_cmpuint(wait_served(slot), >=, slot);
+    }
+    g_assert_cmpuint(wait_served(5), ==, 5);
+    g_assert_true(workers_stop(workers, 10000));
+    g_assert_cmpint(served[4], ==, what);
+    fixture_clear(&ring);
+    close(kick_fd);
+}
+
+static void test_kept(void)
+{
+    for (unsigned int n_workers = 2; n_workers <= 4; n_workers++) {
+        serve_kept(KEPT, n_workers);
+        g_assert_cmpuint(n_told, ==, 0);
+    }
+}
+
+/* Who knows that it will take long says so, if there is somebody to be told. */
+static void test_slow(void)
+{
+    for (unsigned int n_workers = 2; n_workers <= 4; n_workers++) {
+        serve_kept(SLOW, n_workers);
+        g_assert_cmpuint(n_told, ==, 1);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/workers/turns", test_turns);
     g_test_add_func("/workers/all", test_all);
+    g_test_add_func("/workers/kept", test_kept);
+    g_test_add_func("/workers/slow", test_slow);
     return g_test_run();
 }

@@ -27,6 +27,7 @@ typedef enum OpFlags {
     OP_BEFORE_INIT = 8, /* needs no session */
     OP_NO_WAIT = 16,    /* never waits at the gate: dropped if it is closed */
     OP_ALONE = 32,      /* no other request runs meanwhile */
+    OP_LONG = 64,       /* it may take much longer than to tell another worker of that */
 } OpFlags;
 
 /** struct Op - one row. */

@@ -76,6 +76,7 @@ int op_read(Request *request)
         .iov = request->scratch->segments,
         .offset = in->offset,
         .open_flags = in->flags,
+        .flags = request->only_short ? PT_IO_NOWAIT : 0,
     };
     size_t left = in->size;
 
@@ -93,6 +94,7 @@ int op_read(Request *request)
                                         request->scratch->segments, IOV_MAX, &n);
         io.n_iov = (int)n;
         ssize_t moved = pt_read(request->fs, &io);
+        request->is_long = request->only_short && moved == -EAGAIN;
         if (moved < 0 && left == in->size) {
             return (int)moved;
         }

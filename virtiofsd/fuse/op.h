@@ -81,6 +81,8 @@ typedef struct Request {
     const char *malformed; /* why it did not decode, else NULL */
     int64_t start_us;      /* 0: nobody wants to know */
     bool may_wait;         /* for a lock: SETLKW */
+    bool only_short;       /* what may take long is left alone */
+    bool is_long;          /* it was, whatever the operation returned */
     Wait *wait;            /* it does: no reply yet, whatever the operation returned */
 } Request;
 

@@ -80,6 +80,10 @@ static int run(const Op *op, Request *request, size_t size, GateSlot *slot)
     if (op == NULL) {
         return -ENOSYS;
     }
+    if (request->only_short && (op->flags & OP_LONG) != 0) {
+        request->is_long = true;
+        return -EAGAIN;
+    }
     return clean_result(request, dispatch_run(op, request, slot));
 }
 
@@ -139,6 +143,9 @@ static size_t serve(RequestWorker *worker, Request *request, size_t size,
     } else {
         result = run(op, request, size, &worker->member.slot);
     }
+    if (request->is_long) {
+        return REQUEST_LONG;
+    }
     if (request->wait != NULL) {
         worker->wait = request->wait;
         return REQUEST_WAITS;
@@ -158,6 +165,7 @@ size_t request_run(RequestWorker *worker, const RequestBuffers *buffers)
     request.fs = worker->session->fs;
     request.scratch = &worker->scratch;
     request.may_wait = buffers->may_wait;
+    request.only_short = buffers->only_short;
     iov_reader_init(&request.reader, buffers->in, buffers->n_in);
     iov_writer_init(&start, buffers->out, buffers->n_out);
     request.writer = start;

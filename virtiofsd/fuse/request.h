@@ -32,11 +32,14 @@ typedef struct RequestBuffers {
     size_t n_in;
     const struct iovec *out; /* us -> guest */
     size_t n_out;
-    bool may_wait; /* it may be put aside and answered later */
+    bool may_wait;   /* it may be put aside and answered later */
+    bool only_short; /* it is not begun if it may take long */
 } RequestBuffers;
 
 /** What request_run() returns for a request that is to be answered later. */
 #define REQUEST_WAITS SIZE_MAX
+/** What it returns if nothing was done, because it may take long. */
+#define REQUEST_LONG (SIZE_MAX - 1)
 
 /**
  * request_run() - serve one request.
@@ -46,7 +49,8 @@ typedef struct RequestBuffers {
  * Context: the thread that owns @worker, after pt_thread_enter(). May block in the host's
  * file system; holds no lock then.
  * Return: bytes written to the out segments, 0 for a request that gets no reply, or
- * REQUEST_WAITS: then request_waiting() is to be passed on to waits_park().
+ * REQUEST_WAITS: then request_waiting() is to be passed on to waits_park(); or
+ * REQUEST_LONG: then it is to be called again, with no more than that changed.
  */
 size_t request_run(RequestWorker *worker, const RequestBuffers *buffers);
 

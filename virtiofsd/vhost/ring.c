@@ -157,8 +157,7 @@ static void suppress_kicks(VuRing *ring)
 }
 
 /* Take the next head, and what the walk needs. The ring is runnable. */
-static VuPopResult take_head(VuRing *ring, VuChain *chain, VuRingView *view,
-                             bool others_wait, Fault *fault)
+static bool take_head(VuRing *ring, VuChain *chain, VuRingView *view, Fault *fault)
 {
     unsigned int waiting = count_waiting(ring, fault);
 
@@ -166,15 +165,14 @@ static VuPopResult take_head(VuRing *ring, VuChain *chain, VuRingView *view,
         waiting = count_waiting(ring, fault);
     }
     if (waiting == 0) {
-        return VU_POP_EMPTY;
+        return false;
     }
     uint16_t head = load16(&ring->avail->ring[ring->next_avail & (ring->size - 1)]);
     if (head >= ring->size) {
         break_ring(ring, "head of a chain is outside the queue", fault);
-        return VU_POP_EMPTY;
+        return false;
     }
     ring->next_avail++;
-    waiting--;
     atomic_fetch_add(&ring->in_flight, 1);
     chain->head = head;
     chain->memory = vu_memory_ref(ring->memory);
@@ -182,28 +180,23 @@ static VuPopResult take_head(VuRing *ring, VuChain *chain, VuRingView *view,
                          .memory = ring->memory,
                          .size = ring->size,
                          .indirect = ring->indirect};
-    if (!others_wait) {
-        suppress_kicks(ring);
-    } else if (waiting == 0 && enable_kicks(ring)) {
-        waiting = count_waiting(ring, fault);
-    }
-    return waiting > 0 ? VU_POP_MORE : VU_POP_CHAIN;
+    suppress_kicks(ring);
+    return true;
 }
 
-static VuPopResult look(VuRing *ring, VuChain *chain, VuRingView *view, bool others_wait,
-                        Fault *fault)
+static bool look(VuRing *ring, VuChain *chain, VuRingView *view, Fault *fault)
 {
-    VuPopResult result = VU_POP_EMPTY;
+    bool found = false;
 
     pthread_mutex_lock(&ring->lock);
     if (ring->runnable) {
-        result = take_head(ring, chain, view, others_wait, fault);
+        found = take_head(ring, chain, view, fault);
         if (vu_guard_is_hit() && fault->what == NULL) {
             break_ring(ring, "guest memory is gone", fault);
         }
     }
     pthread_mutex_unlock(&ring->lock);
-    return result;
+    return found;
 }
 
 /* ---- pop --------------------------------------------------------------------------- */
@@ -223,26 +216,26 @@ static void tell_fault(const VuRing *ring, const Fault *fault)
     }
 }
 
-VuPopResult vu_ring_pop(VuRing *ring, VuChain *chain, bool others_wait)
+bool vu_ring_pop(VuRing *ring, VuChain *chain)
 {
     for (uint32_t bad = 0;; bad++) {
         VuRingView view;
         Fault fault = {0};
-        VuPopResult result = look(ring, chain, &view, others_wait, &fault);
+        bool found = look(ring, chain, &view, &fault);
 
         tell_fault(ring, &fault);
-        if (result == VU_POP_EMPTY) {
-            return result;
+        if (!found) {
+            return false;
         }
         const char *wrong = vu_ring_walk(&view, chain);
         if (wrong == NULL) {
-            return result;
+            return true;
         }
         log_debug("queue %u: malformed chain: %s", ring->index, wrong);
         chain->n_in = 0;
         chain->n_out = 0;
         if (bad == BAD_AT_ONCE) {
-            return result; /* to whoever looks after other rings, too */
+            return true; /* to whoever looks after other rings, too */
         }
         vu_ring_push(ring, chain, 0);
     }

@@ -39,13 +39,6 @@ typedef struct VuChain {
     VuMemory *memory; /* reference held while the chain is out */
 } VuChain;
 
-/** enum VuPopResult - what vu_ring_pop() found. */
-typedef enum VuPopResult {
-    VU_POP_EMPTY, /* nothing there (or ring stopped); kicks are enabled again */
-    VU_POP_CHAIN, /* a chain; the ring held nothing behind it */
-    VU_POP_MORE,  /* a chain, and more are waiting */
-} VuPopResult;
-
 VuChain *vu_chain_new(void);
 void vu_chain_free(VuChain *chain);
 
@@ -65,12 +58,11 @@ void vu_ring_free(VuRing *ring);
  * after writable, bad indirect table) but whose head is sound is retired here with length
  * 0, and the next one is tried; a ring whose indices are wrong is stopped. After some
  * bad chains the next one is given out without any segment, so that a call ends soon.
- * Kicks are suppressed from the first pop to the pop that finds the ring empty, unless
- * @others_wait: then they are enabled while this request runs, so that the next one wakes
- * another worker.
+ * Kicks are suppressed from the first pop to the pop that finds the ring empty.
  * Context: any worker.
+ * Return: whether there was one; not if the ring is stopped.
  */
-VuPopResult vu_ring_pop(VuRing *ring, VuChain *chain, bool others_wait);
+bool vu_ring_pop(VuRing *ring, VuChain *chain);
 
 /** vu_ring_poll() - is there a chain? Kicks are suppressed: whoever looks ends with a
  * pop, which wants them again when it finds none. Context: any worker. */
