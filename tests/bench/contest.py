@@ -151,12 +151,13 @@ class Contest:
         if fault not in self.faults:
             self.faults.append(fault)
 
-    def sessions(self, stack, queues):
-        """{name: session} of those that can have so many queues."""
+    def sessions(self, stack, queues, more=()):
+        """{name: session} of those that can have so many queues; with more options."""
         found = {}
         for name, command in self.commands.items():
+            command = [*command, *more]
             if name == OURS and queues > 1:
-                command = [*command, f'--num-request-queues={queues}']
+                command.append(f'--num-request-queues={queues}')
             self._labels += 1
             try:
                 found[name] = stack.enter_context(Session(
@@ -176,12 +177,19 @@ class Contest:
                 self.note(name, what, why)
                 del sessions[name]
 
-    def turn(self, sessions, row, setting, number, where=None):
-        """One row in this round, by all: (name, figures)."""
-        names = list(sessions)
+    def each(self, sides, number, what, measure):
+        """In this round, by all: (name, measure(side))."""
+        names = list(sides)
         # Who comes first has a neighbour with warm caches, or has not.
+        first = number // 2 % len(names) if names else 0
+        names = names[first:] + names[:first]
         for name in names if number % 2 == 0 else reversed(names):
             try:
-                yield name, sessions[name].run(row, setting)
+                yield name, measure(sides[name])
             except NotRun as why:
-                self.note(name, f'{row.name}, {where or setting}', why)
+                self.note(name, what, why)
+
+    def turn(self, sessions, row, setting, number, where=None):
+        """One row in this round, by all: (name, figures)."""
+        return self.each(sessions, number, f'{row.name}, {where or setting}',
+                         lambda session: session.run(row, setting))

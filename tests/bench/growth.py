@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How cost grows: with the inodes that the guest knows, with directories, with requests
-in flight and with queues. Each section is a curve for each row and daemon.
+in flight, with queues and with threads. Each section is a curve for each row and daemon.
 """
 
 import contextlib
@@ -13,13 +13,17 @@ from contest import OURS, Setting
 DEPTH = 16
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 QUEUES = (1, 2, 4, 8)
+POOLS = (1, 16)
+FSYNCS = 16  # at a time, of files on a slow device
 KNOWN_LEAST, DIRECTORY_LEAST = 1000, 100
 
-POINT_ROWS = ('lookup', 'getattr', 'read-4k')
-LIST_ROWS = ('readdir', 'readdirplus', 'readdirplus-new')
+POINT_ROWS = rows.select({'lookup', 'getattr', 'read-4k'})
+LIST_ROWS = rows.select({'readdir', 'readdirplus', 'readdirplus-new'})
 
 KNOWN, DIRECTORY = 'known inodes', 'entries of the directory'
 IN_FLIGHT, REQUEST_QUEUES = 'requests in flight', 'request queues'
+POOL, MEMORY = 'threads of the pool', 'memory'
+FSYNC_ROW = rows.Row('fsync-slow', 'FSYNC on a slow device')
 
 
 def powers(least, largest):
@@ -33,6 +37,11 @@ def powers(least, largest):
 
 def directories(largest):
     return list(powers(DIRECTORY_LEAST, largest))
+
+
+def all_ms(figures):
+    """How long FSYNCS of them took together."""
+    return figures['elapsed_ns'] / figures['operations'] * FSYNCS / 1e6
 
 
 class Growth:
@@ -50,18 +59,18 @@ class Growth:
     def _setting(self, depth=DEPTH, queues=1):
         return Setting(depth, queues, self.seconds)
 
-    def _measure(self, sessions, section, x, names, setting, parts=1):
+    def _measure(self, sessions, section, x, chosen, setting, parts=1):
         """Rounds of these rows at one point; each of them is worth so many parts."""
         for number in range(self.rounds):
-            for row in rows.select(names):
+            for row in chosen:
                 for name, figures in self.event.turn(sessions, row, setting, number,
                                                      f'{x:,} {section}'):
                     figures['operations'] *= parts
                     curve = self.points.setdefault((section, row.name, name), {})
                     curve.setdefault(x, []).append(figures)
 
-    def _sessions(self, stack, queues, entries):
-        sessions = self.event.sessions(stack, queues)
+    def _sessions(self, stack, queues, entries, more=()):
+        sessions = self.event.sessions(stack, queues, more)
         self.event.all_do(sessions, 'directory', lambda session: session.directory(
             share.directory(entries), entries))
         return sessions
@@ -104,25 +113,52 @@ class Growth:
             self._points(REQUEST_QUEUES, queues,
                          {queues: self._setting(DEPTHS[-1], queues)})
 
+    def pool(self):
+        for size in POOLS:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(share.slow(self.event.share))
+                sessions = self._sessions(stack, 1, self.largest,
+                                          (f'--thread-pool-size={size}',))
+                for action in (lambda session: session.know(1),
+                               lambda session: session.open_slow()):
+                    self.event.all_do(sessions, f'{size} threads', action)
+                self._measure(sessions, POOL, size, [FSYNC_ROW], self._setting(FSYNCS))
+
     def run(self):
         """All sections, each with its tables as soon as it is done."""
         for section, measure in ((KNOWN, self.known), (DIRECTORY, self.directory),
                                  (IN_FLIGHT, self.in_flight),
-                                 (REQUEST_QUEUES, self.queues)):
+                                 (REQUEST_QUEUES, self.queues), (POOL, self.pool)):
             measure()
             share.tidy(self.event.share)
-            for row in LIST_ROWS if section == DIRECTORY else POINT_ROWS:
-                print(f'\n{row}, by {section}'
-                      + (', CPU for each entry:' if section == DIRECTORY else ':'))
-                print(self.table(section, row), flush=True)
-            if section == KNOWN:
-                print(f'\nmemory, by {section}:\n{self.memory()}', flush=True)
+            print(f'\n{self.tables(section)}', flush=True)
 
-    def table(self, section, name):
+    def tables(self, section):
+        """What was found in one section."""
+        if section == POOL:
+            return (f'{FSYNCS} FSYNCs that take {share.SLOW_S * 1e3:.0f} ms each, until '
+                    f'all are answered, by {section}:\n{self.fsyncs()}')
+        what = ', CPU for each entry' if section == DIRECTORY else ''
+        found = [f'{row.title}, by {section}{what}:\n{self.table(section, row)}'
+                 for row in (LIST_ROWS if section == DIRECTORY else POINT_ROWS)]
+        if section == KNOWN:
+            found.append(f'memory, by {section}:\n{self.memory()}')
+        return '\n\n'.join(found)
+
+    def fsyncs(self):
+        curves = {who: self.points.get((POOL, FSYNC_ROW.name, who), {})
+                  for who in self.names}
+        lines = report.Table(['', *(f'ms {name}' for name in self.names)])
+        for x in POOLS:
+            lines.add([str(x), *(report.span([*map(all_ms, curve[x])])
+                                 if x in curve else '-' for curve in curves.values())])
+        return str(lines)
+
+    def table(self, section, row):
         """One row's curve, a line for each point."""
-        curves = {who: self.points.get((section, name, who), {}) for who in self.names}
+        curves = {who: self.points.get((section, row.name, who), {})
+                  for who in self.names}
         lines = report.Table(report.head(self.names))
-        [row] = rows.select({name})
         for x in sorted({x for curve in curves.values() for x in curve}):
             found = {who: curve.get(x) for who, curve in curves.items()}
             lines.add([f'{x:,}', *report.cells(found, row.goal)])
@@ -141,7 +177,7 @@ class Growth:
         return [{'section': section, 'row': row, 'daemon': name,
                  'points': [{'x': x, 'rounds': found} for x, found in curve.items()]}
                 for (section, row, name), curve in self.points.items()] + [
-            {'section': 'memory', 'daemon': name, 'points': [
+            {'section': MEMORY, 'daemon': name, 'points': [
                 {'x': n, 'bytes': size} for (who, n), size in self.bytes.items()
                 if who == name]} for name in self.names]
 

@@ -6,11 +6,20 @@ import glob
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))), 'support'))
+
+import fuse_client  # noqa: E402
+from stalling_fs import StallingFs  # noqa: E402
 
 FILES = 64
 BIG_SIZE = 1 << 20
 DATA_SIZE = 64 << 10
+HUGE_SIZE = 128 << 20
+SLOW_S = 0.02
 
 
 def fill(path, entries):
@@ -56,6 +65,21 @@ def made(sizes):
             fill(os.path.join(folder, directory(entries)), entries)
         os.sync()
         yield folder
+
+
+@contextlib.contextmanager
+def slow(folder):
+    """While it is left in, there is what the rows that are slow work on: something to
+    copy, and a file system that takes its time to read and to write back.
+    """
+    with open(os.path.join(folder, 'huge'), 'wb') as file:
+        file.truncate(HUGE_SIZE)
+    target = os.path.join(folder, 'slow')
+    os.mkdir(target)
+    with StallingFs(target) as stalling:
+        stalling.be_slow(SLOW_S, fuse_client.READ, fuse_client.FSYNC)
+        yield
+    os.rmdir(target)
 
 
 def tidy(folder):

@@ -12,7 +12,10 @@ from conftest import TESTS
 sys.path.append(os.path.join(TESTS, 'bench'))
 
 import growth  # noqa: E402
+import isolation  # noqa: E402
+import plot  # noqa: E402
 import rows  # noqa: E402
+import slow  # noqa: E402
 
 pytestmark = pytest.mark.unwatched('its guests are programs that keep no account')
 
@@ -61,15 +64,57 @@ def test_what_did_not_run(bench):
         (row, daemon) for row in ('getattr', 'statfs') for daemon in ('ours', 'qemu')}
 
 
-def test_growth(bench):
-    done, record = bench('--growth')
+def test_growth(bench, scratch):
+    picture = os.path.join(scratch, 'growth.svg')
+    done, record = bench('--growth', '--plot', picture)
     assert done.returncode == 0, done.stderr
+    with open(picture, encoding='utf-8') as file:
+        drawn = file.read()
+    assert all(f'>{panel.x}<' in drawn for panel in plot.PANELS)
     points = {(curve['section'], curve.get('row')): [point['x'] for point in
                                                      curve['points']]
               for curve in record['curves'] if curve['daemon'] == 'ours'}
     sections = {growth.KNOWN: [200], growth.DIRECTORY: [100, 200],
                 growth.IN_FLIGHT: list(growth.DEPTHS),
                 growth.REQUEST_QUEUES: list(growth.QUEUES)}
-    expected = {(section, row): xs for section, xs in sections.items() for row in (
+    expected = {(section, row.name): xs for section, xs in sections.items() for row in (
         growth.LIST_ROWS if section == growth.DIRECTORY else growth.POINT_ROWS)}
-    assert points == {**expected, ('memory', None): [200]}
+    assert points == {**expected, (growth.MEMORY, None): [200],
+                      (growth.POOL, 'fsync-slow'): list(growth.POOLS)}
+
+
+@pytest.mark.sandboxed
+def test_isolation(bench):
+    """Daemons that differ in nothing but what they go without."""
+    done, record = bench('--isolation', '--depth', '4', '--rows', 'getattr,open')
+    assert done.returncode == 0, done.stderr
+    assert {(entry['row'], entry['daemon']) for entry in record['figures']} == {
+        (row, name) for row in ('getattr', 'open') for name in isolation.WITHOUT}
+    for name, less in isolation.WITHOUT.items():
+        assert record['commands'][name] == [*record['commands']['ours'], *less]
+    assert all(f'to no {name}' in done.stdout for name in isolation.WITHOUT
+               if name != 'ours')
+
+
+def test_slow(bench):
+    """Whoever serves a queue by a single thread comes to an end, too."""
+    done, record = bench('--slow')
+    assert done.returncode == 0, done.stderr
+    found = {(entry['situation'], entry['daemon']): entry['rounds'][0]
+             for entry in record['figures']}
+    assert set(found) == {(situation.key(), daemon) for situation in slow.SITUATIONS
+                          for daemon in ('ours', 'qemu')}
+    for figures in found.values():
+        assert 0 < figures['p50_ns'] <= figures['p99_ns'] <= figures['worst_ns']
+    assert all(done.stdout.count(situation.title) for situation in slow.SITUATIONS)
+
+
+def test_start(bench):
+    done, record = bench('--start', '--starts', '2')
+    assert done.returncode == 0, done.stderr
+    assert set(record['figures']) == {'ours', 'qemu'}
+    for figures in record['figures'].values():
+        assert len(figures['ready_ms']) == 2 and min(figures['ready_ms']) > 0
+        assert 0 < figures['anonymous'] < figures['resident']
+        assert figures['processes'] >= 1 and figures['known'] == 50
+    assert 'for each known inode' in done.stdout

@@ -6,7 +6,7 @@
         stalling.wait_held(1)
         stalling.let_go()
         stalling.be_deaf()          # takes none at all
-        stalling.be_slow(0.02, FSYNC)   # answers such requests so many seconds later
+        stalling.be_slow(0.02, FSYNC)   # answers them so many seconds later
 
 Its root has the files `file`, `other`, and `00` to `15`; nothing of them is cached.
 """
