@@ -10,11 +10,14 @@
 #include "passthrough/internal.h"
 
 /*
- * Looking up. A known name costs one system call: statx by name, and the index knows the
- * inode. An unknown one is opened, and everything about it is then taken from the
- * descriptor: whoever exchanges the file in between changes only which file is found.
- * What is merely listed, and all when descriptors are short, is not opened but remembered
- * by where and what it is.
+ * Looking up. A name costs one system call, statx by name: either the index knows the
+ * inode, or the file is remembered by where and what it is, and opened when it is used.
+ *
+ * Some cannot be remembered so (see pt_inode_may_be_named()), or not at this moment,
+ * because they are too young, or the guest is changing names beside them, or the host has
+ * just replaced one; directories that are not merely listed shall not be, unless
+ * descriptors are short. These are opened, and everything about them is then taken from
+ * the descriptor: whoever exchanges the file in between changes only which file is found.
  *
  * No call crosses a directory, follows a link, or is stopped by a mount point: volumes
  * are mounted into the share while it is in use.
@@ -90,39 +93,68 @@ static bool is_loose(const PtPlace *place)
 
 /* ---- without opening --------------------------------------------------------------- */
 
-/* With PATIENCE_LAST, who moves the name at this very moment makes it ESTALE later. */
-static int list_once(PtFs *fs, const PtPlace *place, Patience patience,
-                     PtEntry *ret_entry)
+/* A look at a name, and what was so before it: the clock and the directory. */
+typedef struct Look {
+    uint64_t now;
+    PtStamp stamp;
+} Look;
+
+static bool is_known(PtFs *fs, const PtPlace *place, PtEntry *entry)
 {
-    struct statx *seen = &ret_entry->attr.stx;
-    uint64_t now = pt_birth_now();
-    PtStamp stamp = pt_stamp(fs, place->parent);
-    int r = pt_stat(fs, place->dir_fd, place->name, seen);
-    if (r < 0) {
-        return r;
+    PtInode *inode = pt_inode_known(fs, place, &entry->attr.stx);
+    if (inode == NULL) {
+        return false;
     }
-    PtInode *inode = pt_inode_known(fs, place, seen);
-    if (inode != NULL) {
-        pt_entry_give(fs, place, inode, ret_entry);
-        return 0;
-    }
+    pt_entry_give(fs, place, inode, entry);
+    return true;
+}
+
+/* See what is there. This is all that a known name costs.
+ * Return: 0; 1: and it is known, so that the entry is complete; or a negative errno. */
+static int look(PtFs *fs, const PtPlace *place, Look *ret_look, PtEntry *ret_entry)
+{
+    ret_look->now = pt_birth_now();
+    ret_look->stamp = pt_stamp(fs, place->parent);
+    int r = pt_stat(fs, place->dir_fd, place->name, &ret_entry->attr.stx);
+    return r < 0 ? r : is_known(fs, place, ret_entry);
+}
+
+/* Remember what is not known by what was seen of it. With PATIENCE_LAST, who moves the
+ * name at this very moment makes it ESTALE later. */
+static int remember(PtFs *fs, const PtPlace *place, Patience patience, const Look *look,
+                    PtEntry *entry)
+{
+    const struct statx *seen = &entry->attr.stx;
+    PtInode *inode = NULL;
     if (!pt_inode_may_be_named(fs, place, seen)) {
         return -EOPNOTSUPP;
     }
     bool anyway = patience == PATIENCE_LAST;
-    if (!(stamp.quiet || anyway) || !pt_birth_settled(now, pt_identity(seen).btime)) {
+    if (!(look->stamp.quiet || anyway) ||
+        !pt_birth_settled(look->now, pt_identity(seen).btime)) {
         return -EAGAIN;
     }
-    r = pt_inode_list(fs, place, seen, &inode);
+    int r = pt_inode_list(fs, place, seen, &inode);
     if (r < 0) {
         return r;
     }
-    if (!anyway && !pt_stamp_holds(fs, &stamp)) {
+    if (!anyway && !pt_stamp_holds(fs, &look->stamp)) {
         pt_inode_put(fs, inode);
         return -EAGAIN;
     }
-    pt_entry_give(fs, place, inode, ret_entry);
+    pt_entry_give(fs, place, inode, entry);
     return 0;
+}
+
+static int list_once(PtFs *fs, const PtPlace *place, Patience patience,
+                     PtEntry *ret_entry)
+{
+    Look seen;
+    int r = look(fs, place, &seen, ret_entry);
+    if (r != 0) {
+        return r < 0 ? r : 0;
+    }
+    return remember(fs, place, patience, &seen, ret_entry);
 }
 
 static int list_patiently(PtFs *fs, const PtPlace *place, PtEntry *ret_entry)
@@ -142,8 +174,6 @@ static int list(PtFs *fs, const PtPlace *place, Patience patience, PtEntry *ret_
     if (is_loose(place)) {
         return -EOPNOTSUPP;
     }
-    /* Announced before anything is looked at: see pt_change_begin(). */
-    atomic_fetch_add(&fs->n_by_name, 1);
     int r = -EAGAIN;
     for (int i = 0; i < TRIES && r == -EAGAIN; i++) {
         r = list_once(fs, place, PATIENCE_NONE, ret_entry);
@@ -151,7 +181,6 @@ static int list(PtFs *fs, const PtPlace *place, Patience patience, PtEntry *ret_
     if (r == -EAGAIN && patience != PATIENCE_NONE) {
         r = list_patiently(fs, place, ret_entry);
     }
-    atomic_fetch_sub(&fs->n_by_name, 1);
     return r;
 }
 
@@ -212,19 +241,24 @@ static int look_up_unknown(PtFs *fs, const PtPlace *place, PtEntry *ret_entry)
     return pt_entry_made(fs, place, &fd, ret_entry);
 }
 
+/* Directories are opened: what is in them is looked up by their descriptors. */
+static bool may_be_remembered(PtFs *fs, const PtPlace *place, const struct statx *seen)
+{
+    return !S_ISDIR(seen->stx_mode) && !pt_inode_by_handle(fs, place->parent);
+}
+
 int pt_entry_look_up(PtFs *fs, const PtPlace *place, PtEntry *ret_entry)
 {
-    struct statx *seen = &ret_entry->attr.stx;
-    if (!is_loose(place)) {
-        int r = pt_stat(fs, place->dir_fd, place->name, seen);
-        if (r < 0) {
-            return r;
-        }
-        PtInode *inode = pt_inode_known(fs, place, seen);
-        if (inode != NULL) {
-            pt_entry_give(fs, place, inode, ret_entry);
-            return 0;
-        }
+    Look seen;
+    if (is_loose(place) || pt_place_is_unsure(fs, place->parent)) {
+        return look_up_unknown(fs, place, ret_entry);
     }
-    return look_up_unknown(fs, place, ret_entry);
+    int r = look(fs, place, &seen, ret_entry);
+    if (r != 0) {
+        return r < 0 ? r : 0;
+    }
+    r = may_be_remembered(fs, place, &ret_entry->attr.stx)
+            ? remember(fs, place, PATIENCE_NONE, &seen, ret_entry)
+            : -EOPNOTSUPP;
+    return needs_opening(r) ? look_up_unknown(fs, place, ret_entry) : r;
 }

@@ -87,19 +87,20 @@ static Verdict look(const Candidate *c)
     return pt_stamp_holds(fs, &stamp) ? verdict : VERDICT_LATER;
 }
 
-/* The inode counts as held by name from before the host is asked: see pt_change_begin().
+/* The place is named from before the host is asked: see pt_change_begin().
  * Return: whether the descriptor is closed. */
 static bool try_close(Candidate *c, PtEviction *eviction)
 {
     PtFs *fs = c->fs;
-    atomic_fetch_add(&fs->n_by_name, 1);
+    const PtPlace place = {c->home.parent, -1, c->home.name};
+    pt_place_name(fs, &place);
     Verdict verdict = look(c);
     if (verdict == VERDICT_CLOSE && pt_home_close(fs, c->inode, &c->home, c->word)) {
         pt_hold_leave(fs, c->fd);
         pt_fd_close(fs, c->fd);
         return true;
     }
-    atomic_fetch_sub(&fs->n_by_name, 1);
+    pt_place_unname(fs, &place);
     eviction->later = eviction->later || verdict == VERDICT_LATER;
     /* If somebody else has used or even closed the descriptor, nothing was learnt. */
     bool undisturbed = pt_hold_close_cancel(c->inode, c->word);

@@ -25,7 +25,7 @@ PtInode *pt_inode_known(PtFs *fs, const PtPlace *place, const struct statx *seen
  * pt_inode_adopt() - the inode of an open descriptor, made if it is new.
  * @place: where it was opened; its parent is a directory. Its name may be NULL: the file
  *         has none.
- * @fd: O_PATH descriptor; given to a new inode, else left.
+ * @fd: O_PATH descriptor; given to the inode if it is new or has none, else left.
  * @ret_seen: statx of @fd.
  * @ret_inode: the inode, referenced.
  *

@@ -42,9 +42,9 @@ static PtInode *take_inode(PtFs *fs, const Making *making)
     inode->key_kind = PT_KEY_NONE;
     pt_hold_start(inode, making->fd);
     if (making->held == PT_HELD_NAME) {
-        pt_home_start(inode, making->place);
+        pt_home_start(fs, inode, making->place);
     } else {
-        pt_home_start(inode, NULL);
+        pt_home_start(fs, inode, NULL);
     }
     if (making->held == PT_HELD_HANDLE) {
         inode->handle = making->handle;
@@ -160,12 +160,16 @@ int pt_inode_list(PtFs *fs, const PtPlace *place, const struct statx *seen,
         .fd = -1,
     };
     pt_mount_ref(making.mount);
-    atomic_fetch_add(&fs->n_by_name, 1);
-    int r = make(fs, &making, ret_inode);
-    if (!making.is_new) {
-        atomic_fetch_sub(&fs->n_by_name, 1);
+    return make(fs, &making, ret_inode);
+}
+
+/* Give a descriptor to a known inode that has none. */
+static void keep_open(PtFs *fs, PtInode *inode, PtFd *fd)
+{
+    if (inode->held == PT_HELD_NAME && pt_home_install(fs, inode, fd->fd)) {
+        (void)pt_fd_steal(fd); /* the inode has it already */
+        pt_hold_unpin(inode);
     }
-    return r;
 }
 
 static int add_opened(PtFs *fs, Making *making, PtFd *fd, PtInode **ret_inode)
@@ -183,6 +187,8 @@ static int add_opened(PtFs *fs, Making *making, PtFd *fd, PtInode **ret_inode)
     if (making->is_new) {
         (void)pt_fd_steal(fd); /* the inode has it already */
         pt_hold_enter(fs, *ret_inode);
+    } else if (r == 0) {
+        keep_open(fs, *ret_inode, fd);
     }
     return r;
 }
@@ -225,6 +231,7 @@ static int find_or_add(PtFs *fs, Making *making, PtFd *fd, PtInode **ret_inode)
     making->key.tag = has_handle ? pt_file_handle_hash(fs, &handle) : 0;
     *ret_inode = pt_inode_find(fs, making->place, &making->key, true);
     if (*ret_inode != NULL) {
+        keep_open(fs, *ret_inode, fd);
         pt_mount_put(&fs->mounts, making->mount);
         return 0;
     }

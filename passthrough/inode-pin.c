@@ -104,8 +104,7 @@ static void take_fd(PtNode *node, int fd_take, PtPin pin)
     g_auto(PtFd) room = {.fd = -1};
     node->fd = fd_take;
     node->whose = PT_NODE_FD_OWN;
-    if (reserve(fs, pin, &room) && pt_hold_install(fs, node->inode, fd_take)) {
-        atomic_fetch_sub(&fs->n_by_name, 1);
+    if (reserve(fs, pin, &room) && pt_home_install(fs, node->inode, fd_take)) {
         room.fd = fd_take;
         (void)pt_fd_steal(&room); /* the inode has it already */
         node->whose = PT_NODE_FD_PINNED;
@@ -134,7 +133,11 @@ static int step(const PtNode *base, PtNode *next, PtPin pin)
     } else if (fd != -ENOENT && fd != -ENOTDIR) {
         return fd;
     }
-    return pt_stamp_holds(fs, &stamp) ? -ESTALE : -EAGAIN;
+    if (!pt_stamp_holds(fs, &stamp)) {
+        return -EAGAIN;
+    }
+    pt_place_replaced(fs, base->inode);
+    return -ESTALE;
 }
 
 /* Find the way from a directory with a descriptor down to @inode; @base, if set, is one
@@ -339,7 +342,7 @@ void pt_node_at(PtFs *fs, const PtPlace *place, bool any, PtNode *ret_node)
 {
     struct statx seen;
     *ret_node = (PtNode){.fd = -1};
-    if (!any && atomic_load(&fs->n_by_name) == 0) {
+    if (!any && !pt_place_is_named(fs, place)) {
         return;
     }
     if (pt_stat(fs, place->dir_fd, place->name, &seen) < 0) {

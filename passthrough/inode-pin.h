@@ -30,7 +30,8 @@ bool pt_node_pin_open(PtNode *node);
 /**
  * pt_node_at() - hold on to what is at a place that the guest is about to change, so that
  * it can still be used when it is there no more.
- * @any: also what has a descriptor already; else only what is held by name matters.
+ * @any: also what has a descriptor already; else only what nothing but this place holds
+ *       matters.
  * @ret_node: the inode, if one is known, with a descriptor, if one can be had.
  *
  * Context: the change has been begun.

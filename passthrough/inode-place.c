@@ -18,9 +18,6 @@
  * new parent: references that went round in a circle would never be given back.
  */
 
-#define CHANGE_BEGUN (UINT64_C(1) << 16)
-#define CHANGING_MASK (CHANGE_BEGUN - 1)
-
 /* A walk up ends here. Deeper directories are not put anywhere, and stay open. */
 enum { DEPTH_MAX = 65536 };
 
@@ -54,40 +51,6 @@ static pthread_mutex_t *lock_of(PtFs *fs, const PtInode *inode)
     return &fs->places.locks[inode->slot.index % PT_PLACE_STRIPES];
 }
 
-/* ---- changes ----------------------------------------------------------------------- */
-
-static _Atomic uint64_t *changes_of(PtFs *fs, const PtInode *parent)
-{
-    return &fs->places.changes[parent->slot.index % PT_PLACE_STRIPES];
-}
-
-/* Sequentially consistent, as is PtFs.n_by_name: either the one who changes sees that an
- * inode is (about to be) held by name, or the one who is about to hold it sees him. */
-PtChange pt_change_begin(PtFs *fs, const PtInode *parent)
-{
-    atomic_fetch_add(changes_of(fs, parent), CHANGE_BEGUN + 1);
-    return (PtChange){fs, parent};
-}
-
-void pt_change_end(PtChange *change)
-{
-    if (change->parent != NULL) {
-        atomic_fetch_sub(changes_of(change->fs, change->parent), 1);
-    }
-    *change = (PtChange){0};
-}
-
-PtStamp pt_stamp(PtFs *fs, const PtInode *parent)
-{
-    uint64_t value = atomic_load(changes_of(fs, parent));
-    return (PtStamp){parent, value, (value & CHANGING_MASK) == 0};
-}
-
-bool pt_stamp_holds(PtFs *fs, const PtStamp *stamp)
-{
-    return stamp->quiet && atomic_load(changes_of(fs, stamp->parent)) == stamp->value;
-}
-
 /* ---- times of birth ---------------------------------------------------------------- */
 
 uint64_t pt_birth_now(void)
@@ -111,7 +74,35 @@ void pt_place_wait(void)
 
 /* ---- places ------------------------------------------------------------------------ */
 
-void pt_home_start(PtInode *inode, const PtPlace *place)
+static PtInode *parent_of(const PtFs *fs, const PtInode *inode)
+{
+    return inode->parent == 0 ? NULL : pt_inode_at(fs, inode->parent);
+}
+
+/* Whether nothing but its place holds an inode. Context: the lock of the inode's place is
+ * held, or nobody else knows the inode. */
+static bool is_named(PtInode *inode)
+{
+    return inode->held == PT_HELD_NAME && inode->name != NULL && pt_hold_fd(inode) < 0;
+}
+
+static void name_it(PtFs *fs, PtInode *inode)
+{
+    const PtPlace place = {parent_of(fs, inode), -1, inode->name};
+    if (is_named(inode)) {
+        pt_place_name(fs, &place);
+    }
+}
+
+static void unname_it(PtFs *fs, PtInode *inode)
+{
+    const PtPlace place = {parent_of(fs, inode), -1, inode->name};
+    if (is_named(inode)) {
+        pt_place_unname(fs, &place);
+    }
+}
+
+void pt_home_start(PtFs *fs, PtInode *inode, const PtPlace *place)
 {
     inode->parent = 0;
     inode->name = NULL;
@@ -122,17 +113,14 @@ void pt_home_start(PtInode *inode, const PtPlace *place)
     if (inode->name != NULL) {
         pt_inode_ref(place->parent);
         inode->parent = place->parent->slot.index;
+        name_it(fs, inode);
     }
-}
-
-static PtInode *parent_of(const PtFs *fs, const PtInode *inode)
-{
-    return inode->parent == 0 ? NULL : pt_inode_at(fs, inode->parent);
 }
 
 PtInode *pt_home_end(PtFs *fs, PtInode *inode)
 {
     PtInode *parent = parent_of(fs, inode);
+    unname_it(fs, inode);
     free(inode->name);
     inode->name = NULL;
     inode->parent = 0;
@@ -217,8 +205,10 @@ static void swap(PtFs *fs, PtInode *inode, PtInode **parent, char **name)
 {
     PtInode *former = parent_of(fs, inode);
     char *former_name = inode->name;
+    unname_it(fs, inode);
     inode->parent = *parent == NULL ? 0 : (*parent)->slot.index;
     inode->name = *name;
+    name_it(fs, inode);
     *parent = former;
     *name = former_name;
 }
@@ -242,6 +232,7 @@ void pt_home_set(PtFs *fs, PtInode *inode, const PtPlace *place, char *name_take
         return;
     }
     pt_inode_ref(parent);
+    pt_place_name(fs, place); /* before the stamp is asked */
     if (directory) {
         lock(&fs->places.tree);
     }
@@ -257,6 +248,7 @@ void pt_home_set(PtFs *fs, PtInode *inode, const PtPlace *place, char *name_take
     if (directory) {
         unlock(&fs->places.tree);
     }
+    pt_place_unname(fs, place); /* the inode counts itself */
     give_up(fs, parent, name);
     give_up(fs, none, no_name);
 }
@@ -279,6 +271,20 @@ void pt_home_forget(PtFs *fs, PtInode *inode, const PtHome *home)
         unlock(&fs->places.tree);
     }
     give_up(fs, parent, name);
+}
+
+bool pt_home_install(PtFs *fs, PtInode *inode, int fd)
+{
+    pthread_mutex_t *mutex = lock_of(fs, inode);
+    lock(mutex);
+    bool named = is_named(inode);
+    const PtPlace place = {parent_of(fs, inode), -1, inode->name};
+    bool installed = pt_hold_install(fs, inode, fd);
+    if (installed && named) {
+        pt_place_unname(fs, &place);
+    }
+    unlock(mutex);
+    return installed;
 }
 
 bool pt_home_close(PtFs *fs, PtInode *inode, const PtHome *home, uint64_t word)

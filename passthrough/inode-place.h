@@ -7,19 +7,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "passthrough/inode-change.h"
 #include "passthrough/inode.h"
 #include "passthrough/passthrough.h"
 
 /*
  * The place of an inode: the directory and the name at which it was last seen. It holds a
  * reference to the directory's slot.
- *
- * What the guest itself does to names is counted by directory: who looks at a name and
- * then relies on what he saw asks before and afterwards whether a name of the directory
- * was being moved or removed.
  */
 
-enum { PT_PLACE_STRIPES = 64 };
+enum { PT_PLACE_STRIPES = 64, PT_PLACE_NAMES = 1 << 15 };
 
 /** typedef PtPlaces - what guards the places of all inodes. */
 typedef struct PtPlaces {
@@ -27,34 +24,15 @@ typedef struct PtPlaces {
     pthread_mutex_t locks[PT_PLACE_STRIPES]; /* by inode: PtInode.name and .parent */
     /* By directory: changes ever begun << 16 | changes under way. */
     _Atomic uint64_t changes[PT_PLACE_STRIPES];
+    /* By directory: pt_birth_now() when the host was last found to have replaced a file.
+     */
+    _Atomic uint64_t replaced[PT_PLACE_STRIPES];
+    /* By directory and name: inodes that nothing but this place holds, or soon may. */
+    _Atomic uint32_t named[PT_PLACE_NAMES];
 } PtPlaces;
 
 /** pt_places_init() - Return: 0 or a negative errno. */
 int pt_places_init(PtPlaces *places);
-
-/* ---- changes of names by the guest --------------------------------------------------
- */
-
-/** typedef PtChange - the guest's removing or renaming in a directory, owned by a scope.
- * Begun before anything is looked at. */
-typedef struct PtChange {
-    PtFs *fs;
-    const PtInode *parent;
-} PtChange;
-
-PtChange pt_change_begin(PtFs *fs, const PtInode *parent);
-void pt_change_end(PtChange *change);
-
-/** typedef PtStamp - a moment in a directory's history. */
-typedef struct PtStamp {
-    const PtInode *parent;
-    uint64_t value;
-    bool quiet; /* no change was under way */
-} PtStamp;
-
-PtStamp pt_stamp(PtFs *fs, const PtInode *parent);
-/** pt_stamp_holds() - Return: whether nothing has changed since, nor was changing. */
-bool pt_stamp_holds(PtFs *fs, const PtStamp *stamp);
 
 /* ---- times of birth -----------------------------------------------------------------
  */
@@ -84,8 +62,8 @@ typedef struct PtHome {
 } PtHome;
 
 /** pt_home_start() - the place of a new inode, which nobody knows. NULL, or no name or an
- * empty one: it has none; nor has it where memory is short. */
-void pt_home_start(PtInode *inode, const PtPlace *place);
+ * empty one: it has none; nor has it where memory is short. Its descriptor is set. */
+void pt_home_start(PtFs *fs, PtInode *inode, const PtPlace *place);
 /** pt_home_end() - take its place from an inode without references.
  * Return: the parent, whose reference is the caller's, or NULL. */
 PtInode *pt_home_end(PtFs *fs, PtInode *inode);
@@ -113,10 +91,12 @@ void pt_home_set(PtFs *fs, PtInode *inode, const PtPlace *place, char *name_take
                  const PtStamp *stamp);
 /** pt_home_forget() - its place is known to be wrong, if it still is this one. */
 void pt_home_forget(PtFs *fs, PtInode *inode, const PtHome *home);
-/** pt_home_close() - pt_hold_close_commit(), if its place still is this one. */
+/** pt_home_install() - pt_hold_install() for an inode that has a place. */
+bool pt_home_install(PtFs *fs, PtInode *inode, int fd);
+/** pt_home_close() - pt_hold_close_commit(), if its place still is this one; the caller
+ * has named it. */
 bool pt_home_close(PtFs *fs, PtInode *inode, const PtHome *home, uint64_t word);
 
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(PtChange, pt_change_end)
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(PtHome, pt_home_clear)
 
 #endif

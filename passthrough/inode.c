@@ -16,8 +16,8 @@
  * - by an O_PATH descriptor, which reads and writes nothing, follows a rename, and keeps
  *   the host's file system from giving the inode number to another file;
  *
- * - by its place, a directory and a name (inode-place.c), and a descriptor only while
- *   there is room (inode-hold.c): it is opened and compared when it is used
+ * - by its place, a directory and a name (inode-place.c), and a descriptor only once it
+ *   was used and while there is room (inode-hold.c): it is opened and compared then
  *   (inode-pin.c), and closed again when it is idle (inode-evict.c). So are held all
  *   files that number and time of birth tell from any other, now or later;
  *
@@ -80,13 +80,10 @@ static PtInode *end(PtFs *fs, PtInode *inode)
 {
     PtMount *mount = pt_mount_at(&fs->mounts, inode->mount);
     PtInode *parent = pt_home_end(fs, inode);
-    bool named = inode->held == PT_HELD_NAME;
     int fd = pt_hold_end(fs, inode);
     pt_slots_give(&fs->inodes, &inode->slot);
     if (fd >= 0) {
         pt_fd_close(fs, fd);
-    } else if (named) {
-        atomic_fetch_sub(&fs->n_by_name, 1);
     }
     pt_mount_put(&fs->mounts, mount);
     return parent;

@@ -49,8 +49,6 @@ struct PtFs {
     PtOwners owners;
     _Atomic uint32_t n_descriptors; /* reserved or open, of config.max_descriptors */
     _Atomic uint32_t n_linked;      /* inodes known by PT_KEY_NAME */
-    _Atomic uint32_t n_by_name;     /* inodes without descriptor, PT_HELD_NAME, and those
-                                       that may become so: see pt_change_begin() */
     _Atomic uint32_t hand;          /* of the clock of eviction */
     _Atomic uint32_t n_evictions;   /* tried */
     _Atomic uint32_t n_dir_buffers; /* kept with open directories between walks */

@@ -3,9 +3,12 @@
 is found, and holds what belongs to it.
 """
 
+import contextlib
 import errno
+import itertools
 import os
 import random
+import signal
 import threading
 import time
 
@@ -89,8 +92,8 @@ def read(client, name, most):
 @pytest.mark.parametrize('seconds', [
     SHORT, pytest.param(LONG, marks=pytest.mark.soak)])
 @pytest.mark.parametrize('options,most', [
-    # What was looked up is held, whatever becomes of its name.
-    ((), 1),
+    # What was looked up may be replaced before it is opened; but not a second time.
+    ((), 2),
     # A handle ends with its file: the guest looks up again, and may be too late again.
     (('--inode-file-handles=mandatory',), 8)])
 def test_files_that_the_host_replaces(share, serve, seconds, options, most):
@@ -115,3 +118,41 @@ def test_files_that_the_host_replaces(share, serve, seconds, options, most):
     print(f'{reads} reads, {again} at the second try, '
           f'{sum(writer.changes for writer in writers)} changes')
     assert reads > 100
+
+
+N_OPENS, SETTLE = 5_000, 0.05
+
+
+@contextlib.contextmanager
+def renamed_over(path, sources):
+    """A process of the host that puts one of the sources after the other at a path."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for source in itertools.cycle(sources):
+                os.link(source, path + '.new')
+                os.rename(path + '.new', path)
+        finally:
+            os._exit(1)
+    yield
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_no_program_notices(on, bridged):
+    """The guest's kernel looks up again once, and then it finds what stays open, although
+    all of these files are old enough to be known by name.
+    """
+    share = on('ext4')
+    sources = [os.path.join(share, name) for name in ('one', 'other')]
+    contents = {os.path.basename(source).encode() for source in sources}
+    for source in sources:
+        with open(source, 'xb') as file:
+            file.write(os.path.basename(source).encode())
+    os.link(sources[-1], os.path.join(share, 'file'))
+    time.sleep(SETTLE)
+    seen = bridged('--cache=never', of=share)
+    with renamed_over(os.path.join(share, 'file'), sources):
+        for _ in range(N_OPENS):
+            with open(os.path.join(seen, 'file'), 'rb') as file:
+                assert file.read() in contents

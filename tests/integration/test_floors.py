@@ -20,6 +20,7 @@ N = 8
 OF_NO_REQUEST = {'epoll_wait', 'epoll_pwait', 'write', 'futex', 'restart_syscall', 'mmap',
                  'munmap', 'mprotect', 'brk', 'timerfd_settime'}
 N_ENTRIES = 40
+N_UNKNOWN = 5 * (N + 1)
 
 
 KATA = ('--thread-pool-size=1', '--announce-submounts')
@@ -29,7 +30,7 @@ def populate(share):
     os.mkdir(os.path.join(share, 'dir'))
     for i in range(N_ENTRIES):
         write(os.path.join(share, 'dir', f'entry{i}'), b'')
-    for i in range(1, N + 2):
+    for i in range(N_UNKNOWN):
         write(os.path.join(share, f'new{i}'), b'')
     write(os.path.join(share, 'file'), b'x' * 8192)
     write(os.path.join(share, 'one'), b'')
@@ -49,7 +50,7 @@ class Scene:
     def next_name(self):
         """Of a file that the guest does not know yet."""
         self.n_known += 1
-        return b'new%d' % self.n_known
+        return b'new%d' % (self.n_known - 1)
 
 
 def failing(function, *args):
@@ -75,22 +76,38 @@ def listing(s, opcode):
     s.client.release(s.dir, handle, opcode=fuse.RELEASEDIR)
 
 
-def opened(s):
-    s.client.release(s.file, s.client.open(s.file)[0])
+def opened(s, node=None):
+    node = node or s.file
+    s.client.release(node, s.client.open(node)[0])
+
+
+def looked_up(s):
+    return s.client.lookup(fuse.ROOT, s.next_name()).nodeid
+
+
+def unlinked(s):
+    name = s.next_name()
+    node = s.client.lookup(fuse.ROOT, name).nodeid
+    s.client.unlink(fuse.ROOT, name)
+    s.client.forget(node, 1)
 
 
 # What is called for one operation of each kind; the first is not counted.
 ROWS = {
     'unknown opcode': (lambda s: failing(s.client.call, 9999), ''),
     'LOOKUP, known name': (lambda s: s.client.lookup(fuse.ROOT, b'file'), 'statx'),
-    'LOOKUP, new inode': (lambda s: s.client.lookup(fuse.ROOT, s.next_name()),
-                          'statx openat2 statx'),
+    'LOOKUP, new inode': (looked_up, 'statx'),
     'LOOKUP, no such name': (lambda s: failing(s.client.lookup, fuse.ROOT, b'none'),
                              'statx'),
+    'LOOKUP, GETATTR': (lambda s: s.client.getattr(looked_up(s)),
+                        'statx openat2 statx statx'),
+    'LOOKUP, UNLINK, FORGET': (unlinked, 'statx statx openat2 statx unlinkat close'),
     'GETATTR': (lambda s: s.client.getattr(s.file), 'statx'),
     'SETATTR (chmod)': (lambda s: s.client.setattr(s.file, 1, mode=0o640),
                         'fchmodat statx'),
     'OPEN + RELEASE': (opened, 'openat2 statx close'),
+    'LOOKUP, OPEN + RELEASE': (lambda s: opened(s, looked_up(s)),
+                               'statx openat2 statx openat2 statx close'),
     'CREATE + WRITE + RELEASE + UNLINK': (
         create, 'openat2 openat2 statx pwritev2 close unlinkat'),
     'RENAME': (renamed, 'statx renameat2'),
@@ -107,7 +124,9 @@ ROWS = {
     'STATFS': (lambda s: s.client.statfs(), 'fstatfs'),
 }
 # With --cache=never nobody keeps pages, and an OPEN does not ask.
-UNCACHED = {**ROWS, 'OPEN + RELEASE': (opened, 'openat2 close')}
+UNCACHED = {**ROWS, 'OPEN + RELEASE': (opened, 'openat2 close'),
+            'LOOKUP, OPEN + RELEASE': (lambda s: opened(s, looked_up(s)),
+                                       'statx openat2 statx openat2 close')}
 
 
 @pytest.mark.parametrize('cache, rows', (('auto', ROWS), ('never', UNCACHED)))

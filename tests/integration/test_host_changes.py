@@ -51,8 +51,11 @@ class Known:
                              if entry.name == self.name)
         else:
             self.node = self.client.lookup(folder, self.name).nodeid
-        if how == 'opened':
+        if how in ('used', 'opened'):
             self.handle = self.client.open(self.node, os.O_RDWR)[0]
+        if how == 'used':
+            self.client.release(self.node, self.handle)
+            self.handle = None
 
     def may_be_gone(self, is_unmounted=False):
         """What it is for the guest now: itself, or gone; never another. True if gone.
@@ -74,7 +77,7 @@ class Known:
         return gone
 
 
-HOW = ('listed', 'looked up', 'opened')
+HOW = ('listed', 'looked up', 'used', 'opened')
 BY_HANDLE = '--inode-file-handles=mandatory'
 
 
@@ -88,8 +91,9 @@ def known(request, share, serve_crowd):
     how, options = request.param
     guest = serve_crowd(*options)
     found = Known(guest, os.path.join(share, 'file'), how)
-    # A descriptor outlives the name; a file handle does not outlive the file.
-    found.ends = how == 'listed' or how != 'opened' and options
+    # What was used has a descriptor, which outlives the name; a file handle does not
+    # outlive the file.
+    found.ends = how in ('listed', 'looked up') or how == 'used' and options
     return found
 
 

@@ -28,6 +28,28 @@ static inline bool is_open(const Scratch *s, uint64_t nodeid)
     return pt_hold_fd(inode_of(s, nodeid)) >= 0;
 }
 
+/* How many inodes nothing but their places hold. */
+static inline uint32_t n_named(const Scratch *s)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < PT_PLACE_NAMES; i++) {
+        n += s->fs->places.named[i];
+    }
+    return n;
+}
+
+/* As after an eviction. */
+static inline void close_idle(const Scratch *s, uint64_t nodeid)
+{
+    g_auto(PtHome) home = {0};
+    PtInode *inode = inode_of(s, nodeid);
+    if (is_open(s, nodeid) && pt_home_get(s->fs, inode, &home)) {
+        const PtPlace place = {home.parent, -1, home.name};
+        pt_place_name(s->fs, &place);
+        pt_fd_close(s->fs, pt_hold_end(s->fs, inode));
+    }
+}
+
 static inline int getattr_error(const Scratch *s, uint64_t nodeid)
 {
     PtAttr attr;
@@ -71,6 +93,15 @@ static inline uint64_t listed(const Scratch *s, uint64_t directory, const char *
     PtEntry entry;
     g_assert_cmpint(list_one(s, directory, name, &entry), ==, 0);
     return entry.nodeid;
+}
+
+/* The node of a name that was looked up and used, and so is open. */
+static inline uint64_t used(const Scratch *s, uint64_t directory, const char *name)
+{
+    uint64_t nodeid = lookup(s, directory, name).nodeid;
+    g_assert_cmpint(getattr_error(s, nodeid), ==, 0);
+    g_assert_true(is_open(s, nodeid));
+    return nodeid;
 }
 
 /* What is in the file of a node; for tests, one digit. */

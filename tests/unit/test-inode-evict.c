@@ -61,7 +61,7 @@ static void test_more_than_descriptors(void)
     for (int i = 0; i < MANY; i++) {
         pt_forget(s.fs, ids[i], 1);
     }
-    g_assert_cmpuint(s.fs->n_by_name, ==, 0);
+    g_assert_cmpuint(n_named(&s), ==, 0);
     g_assert_cmpuint(scratch_stats(&s).descriptors, ==, 1);
     scratch_close(&s);
 }
@@ -164,8 +164,8 @@ static void test_misplaced_stays(void)
     host_write(&s, "a", "a");
     host_write(&s, "b", "b");
     let_settle();
-    uint64_t a = lookup(&s, root, "a").nodeid;
-    uint64_t b = lookup(&s, root, "b").nodeid;
+    uint64_t a = used(&s, root, "a");
+    uint64_t b = used(&s, root, "b");
     host_rename(&s, "a", "c");
     PtEviction eviction = {.wanted = FEW, .attempts = FEW, .all = true};
     pt_evict(s.fs, &eviction);
@@ -302,7 +302,7 @@ static void test_threads(void)
     }
     assert_within_budget(&s, FEW);
     pt_fs_reset(s.fs);
-    g_assert_cmpuint(s.fs->n_by_name, ==, 0);
+    g_assert_cmpuint(n_named(&s), ==, 0);
     g_assert_cmpuint(scratch_stats(&s).descriptors, ==, 1);
     g_assert_cmpuint(scratch_stats(&s).inodes, ==, 1);
     scratch_close(&s);

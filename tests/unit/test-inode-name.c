@@ -15,7 +15,7 @@ static void assert_none_left(const Scratch *s)
     PtStats stats = scratch_stats(s);
     g_assert_cmpuint(stats.inodes, ==, 1);
     g_assert_cmpuint(stats.descriptors, ==, 1);
-    g_assert_cmpuint(s->fs->n_by_name, ==, 0);
+    g_assert_cmpuint(n_named(s), ==, 0);
 }
 
 /* A scratch directory with the files a, b and c, of which each holds its name. */
@@ -47,7 +47,7 @@ static void test_listing_opens_nothing(void)
         g_assert_cmpuint(ids[i], ==, lookup(&s, root, name).nodeid);
     }
     g_assert_cmpuint(scratch_stats(&s).descriptors, ==, 1);
-    g_assert_cmpuint(s.fs->n_by_name, ==, MANY);
+    g_assert_cmpuint(n_named(&s), ==, MANY);
     g_assert_cmpuint(getattr(&s, ids[7]).stx.stx_ino, ==, host_stat(&s, "7").st_ino);
     g_assert_true(is_open(&s, ids[7]));
     g_assert_cmpint(content(&s, ids[8]), ==, 'x');
@@ -55,6 +55,26 @@ static void test_listing_opens_nothing(void)
     for (int i = 0; i < MANY; i++) {
         pt_forget(s.fs, ids[i], 2);
     }
+    assert_none_left(&s);
+    scratch_close(&s);
+}
+
+static void test_looking_up_opens_directories(void)
+{
+    Scratch s = scratch_abc();
+    host_mkdir(&s, "directory");
+    g_assert_cmpint(symlinkat("target", s.dir, "link"), ==, 0);
+    let_settle();
+    uint64_t a = lookup(&s, root, "a").nodeid;
+    uint64_t link = lookup(&s, root, "link").nodeid;
+    uint64_t directory = lookup(&s, root, "directory").nodeid;
+    g_assert_false(is_open(&s, a) || is_open(&s, link));
+    g_assert_true(is_open(&s, directory));
+    g_assert_cmpuint(listed(&s, root, "a"), ==, a);
+    g_assert_cmpint(content(&s, a), ==, 'a');
+    pt_forget(s.fs, a, 2);
+    pt_forget(s.fs, link, 1);
+    pt_forget(s.fs, directory, 1);
     assert_none_left(&s);
     scratch_close(&s);
 }
@@ -83,6 +103,8 @@ static void test_new_files_are_opened(void)
     Scratch s = scratch_open();
     host_write(&s, "a", "a");
     g_assert_true(is_open(&s, listed(&s, root, "a")));
+    host_write(&s, "b", "b");
+    g_assert_true(is_open(&s, lookup(&s, root, "b").nodeid));
     scratch_close(&s);
 }
 
@@ -161,11 +183,7 @@ static void test_removed_while_open(void)
     char byte;
     uint64_t a = listed(&s, root, "a");
     uint64_t handle = open_node(&s, a, O_RDWR).handle;
-    /* As after an eviction. */
-    PtInode *inode = inode_of(&s, a);
-    int fd = pt_hold_end(s.fs, inode);
-    pt_fd_close(s.fs, fd);
-    s.fs->n_by_name++;
+    close_idle(&s, a);
     host_rename(&s, "b", "a");
     g_assert_cmpuint(getattr(&s, a).stx.stx_nlink, ==, 0);
     g_assert_cmpint(content(&s, a), ==, 'a');
@@ -237,6 +255,33 @@ static void test_unlink(void)
     g_assert_cmpint(content(&s, b), ==, 'b');
     g_assert_false(is_open(&s, c));
     g_assert_cmpint(pt_unlink(s.fs, root, "none"), ==, -ENOENT);
+    scratch_close(&s);
+}
+
+/* Under the name at which it was seen last, and only there is it looked for. */
+static void test_unlink_where_seen(void)
+{
+    Scratch s = scratch_abc();
+    uint64_t a = lookup(&s, root, "a").nodeid;
+    uint64_t b = lookup(&s, root, "b").nodeid;
+    g_assert_cmpuint(n_named(&s), ==, 2);
+    host_rename(&s, "a", "elsewhere");
+    g_assert_cmpuint(lookup(&s, root, "elsewhere").nodeid, ==, a);
+    g_assert_cmpuint(n_named(&s), ==, 2);
+    g_assert_cmpint(pt_unlink(s.fs, root, "c"), ==, 0);
+    g_assert_false(is_open(&s, a) || is_open(&s, b));
+    g_assert_cmpint(pt_unlink(s.fs, root, "elsewhere"), ==, 0);
+    g_assert_cmpuint(n_named(&s), ==, 1);
+    g_assert_cmpint(content(&s, a), ==, 'a');
+    close_idle(&s, b);
+    g_assert_cmpint(guest_rename(&s, root, "b", root, "b2", 0), ==, 0);
+    g_assert_cmpuint(n_named(&s), ==, 0);
+    close_idle(&s, b);
+    g_assert_cmpint(pt_unlink(s.fs, root, "b2"), ==, 0);
+    g_assert_cmpint(content(&s, b), ==, 'b');
+    pt_forget(s.fs, a, 2);
+    pt_forget(s.fs, b, 1);
+    assert_none_left(&s);
     scratch_close(&s);
 }
 
@@ -314,11 +359,7 @@ static uint64_t list_chain(const Scratch *s, uint64_t *ids)
 static void close_all(const Scratch *s, const uint64_t *ids)
 {
     for (int i = 0; i < DEEP; i++) {
-        int fd = pt_hold_end(s->fs, inode_of(s, ids[i]));
-        if (fd >= 0) {
-            pt_fd_close(s->fs, fd);
-            s->fs->n_by_name++;
-        }
+        close_idle(s, ids[i]);
     }
 }
 
@@ -378,6 +419,8 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/inode-name/listing-opens-nothing", test_listing_opens_nothing);
     g_test_add_func("/inode-name/every-type", test_every_type);
+    g_test_add_func("/inode-name/looking-up-opens-directories",
+                    test_looking_up_opens_directories);
     g_test_add_func("/inode-name/new-files-are-opened", test_new_files_are_opened);
     g_test_add_func("/inode-name/replaced", test_replaced);
     g_test_add_func("/inode-name/number-used-again", test_number_used_again);
@@ -387,6 +430,7 @@ int main(int argc, char **argv)
     g_test_add_func("/inode-name/moved-by-the-host", test_moved_by_the_host);
     g_test_add_func("/inode-name/no-circle", test_no_circle);
     g_test_add_func("/inode-name/unlink", test_unlink);
+    g_test_add_func("/inode-name/unlink-where-seen", test_unlink_where_seen);
     g_test_add_func("/inode-name/rmdir", test_rmdir);
     g_test_add_func("/inode-name/rename", test_rename);
     g_test_add_func("/inode-name/link", test_link);
