@@ -65,6 +65,10 @@ static int get_attr(PtFs *fs, const Target *target, PtAttr *ret_attr)
 
 int pt_getattr(PtFs *fs, uint64_t nodeid, uint64_t handle, PtAttr *ret_attr)
 {
+    if (handle == PT_NO_HANDLE) {
+        ret_attr->flags = 0;
+        return pt_node_stat(fs, nodeid, &ret_attr->stx);
+    }
     g_auto(Target) target = {0};
     int r = target_get(fs, nodeid, handle, &target);
     return r < 0 ? r : get_attr(fs, &target, ret_attr);

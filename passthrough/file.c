@@ -44,12 +44,14 @@ int pt_open(PtFs *fs, uint64_t nodeid, uint32_t open_flags, bool kill_suidgid,
 {
     g_auto(PtNode) node = {0};
     g_auto(PtFd) fd = {.fd = -1};
+    struct statx seen;
     uint32_t flags = 0;
+    seen.stx_mask = 0;
     int r = pt_open_flags(fs, open_flags, &flags);
     if (r < 0) {
         return r;
     }
-    r = pt_node_get(fs, nodeid, &node);
+    r = pt_node_get_seen(fs, nodeid, &node, &seen);
     if (r < 0) {
         return r;
     }
@@ -64,7 +66,7 @@ int pt_open(PtFs *fs, uint64_t nodeid, uint32_t open_flags, bool kill_suidgid,
     ret_opened->flags = pt_opened_file(fs, node.inode, flags);
     PtHandleMake make = {node.inode, &fd, PT_HANDLE_FILE, flags, 0};
     if (pt_open_may_keep(fs, flags) &&
-        pt_pages_opened(fs, node.inode, fd.fd, &make.pages)) {
+        pt_pages_opened(fs, node.inode, fd.fd, &seen, &make.pages)) {
         ret_opened->flags |= PT_OPEN_KEEP_CACHE;
     }
     return pt_handle_new(fs, &make, &ret_opened->handle);

@@ -72,15 +72,23 @@ bool pt_node_pin_open(PtNode *node)
     return node->fd >= 0;
 }
 
-static bool is_of(PtFs *fs, PtInode *inode, int fd)
+static bool is_it(const PtNode *node, const struct statx *seen)
 {
-    struct statx now;
-    if (pt_stat(fs, fd, "", &now) < 0) {
-        return false;
-    }
-    PtIdentity found = pt_identity(&now);
-    PtIdentity known = pt_index_identity(fs, inode);
+    PtIdentity found = pt_identity(seen);
+    PtIdentity known = pt_index_identity(node->fs, node->inode);
     return pt_identity_equal(&found, &known);
+}
+
+/* Whether a descriptor is of the node's file, which the node's owner is told about. */
+static bool is_of(const PtNode *node, int fd)
+{
+    struct statx mine;
+    struct statx *seen = node->seen == NULL ? &mine : node->seen;
+    if (pt_stat(node->fs, fd, "", seen) == 0 && is_it(node, seen)) {
+        return true;
+    }
+    seen->stx_mask = 0;
+    return false;
 }
 
 /* Return: whether an inode may keep a descriptor that was opened for it. */
@@ -124,7 +132,7 @@ static int step(const PtNode *base, PtNode *next, PtPin pin)
         return -EAGAIN;
     }
     int fd = pt_open_beneath(base->fd, name, O_PATH, 0);
-    if (fd >= 0 && is_of(fs, next->inode, fd)) {
+    if (fd >= 0 && is_of(next, fd)) {
         take_fd(next, fd, pin);
         return 0;
     }
@@ -172,9 +180,11 @@ static int descend(PtNode *target, PtNode *base, Way *way, PtPin pin)
 {
     PtPin pin_passed = pin == PT_PIN_KEEP ? PT_PIN_SPARE : pin;
     for (PtInode *inode = pop(way); inode != NULL; inode = pop(way)) {
+        bool last = inode == target->inode;
         PtNode next = {.fs = target->fs, .inode = inode, .fd = -1};
-        int r = step(base, &next, inode == target->inode ? pin : pin_passed);
-        if (r == 0 && inode == target->inode) {
+        next.seen = last ? target->seen : NULL;
+        int r = step(base, &next, last ? pin : pin_passed);
+        if (r == 0 && last) {
             target->fd = next.fd;
             target->whose = next.whose;
             pt_inode_put(target->fs, inode); /* @target has a reference itself */
@@ -271,7 +281,8 @@ static bool guest_has(PtInode *inode)
     return atomic_load_explicit(&inode->nlookup, memory_order_relaxed) > 0;
 }
 
-int pt_node_get(PtFs *fs, uint64_t nodeid, PtNode *ret_node)
+/* A reference to the inode behind an id, without a descriptor. */
+static int get(PtFs *fs, uint64_t nodeid, PtNode *ret_node)
 {
     *ret_node = (PtNode){.fd = -1};
     if (!pt_thread_usable()) {
@@ -282,11 +293,60 @@ int pt_node_get(PtFs *fs, uint64_t nodeid, PtNode *ret_node)
         return -ESTALE;
     }
     *ret_node = (PtNode){.fs = fs, .inode = inode, .fd = -1};
-    int r = guest_has(inode) ? pt_node_pin(ret_node, PT_PIN_KEEP) : -ESTALE;
+    if (!guest_has(inode)) {
+        pt_node_clear(ret_node);
+        return -ESTALE;
+    }
+    return 0;
+}
+
+int pt_node_get_seen(PtFs *fs, uint64_t nodeid, PtNode *ret_node, struct statx *seen)
+{
+    int r = get(fs, nodeid, ret_node);
+    if (r < 0) {
+        return r;
+    }
+    ret_node->seen = seen;
+    r = pt_node_pin(ret_node, PT_PIN_KEEP);
     if (r < 0) {
         pt_node_clear(ret_node);
     }
     return r;
+}
+
+int pt_node_get(PtFs *fs, uint64_t nodeid, PtNode *ret_node)
+{
+    return pt_node_get_seen(fs, nodeid, ret_node, NULL);
+}
+
+/* Whether what is at the inode's place is the inode. */
+static bool is_at_home(const PtNode *node, struct statx *ret_seen)
+{
+    g_auto(PtHome) home = {0};
+    if (node->inode->held != PT_HELD_NAME || !pt_home_get(node->fs, node->inode, &home)) {
+        return false;
+    }
+    pt_inode_ref(home.parent);
+    g_auto(PtNode) parent = {.fs = node->fs, .inode = home.parent, .fd = -1};
+    return pt_node_pin_open(&parent) &&
+           pt_stat(node->fs, parent.fd, home.name, ret_seen) == 0 &&
+           is_it(node, ret_seen);
+}
+
+int pt_node_stat(PtFs *fs, uint64_t nodeid, struct statx *ret_seen)
+{
+    g_auto(PtNode) node = {.fd = -1};
+    int r = get(fs, nodeid, &node);
+    if (r < 0) {
+        return r;
+    }
+    if (!pt_node_pin_open(&node) && is_at_home(&node, ret_seen)) {
+        return 0;
+    }
+    ret_seen->stx_mask = 0;
+    node.seen = ret_seen;
+    r = pt_node_pin(&node, PT_PIN_KEEP);
+    return r < 0 || ret_seen->stx_mask != 0 ? r : pt_stat(fs, node.fd, "", ret_seen);
 }
 
 /* What was done by a descriptor of its own may have changed what the inode is told by:
@@ -326,12 +386,11 @@ void pt_node_clear(PtNode *node)
 
 static void pin_at(const PtPlace *place, PtNode *node)
 {
-    PtFs *fs = node->fs;
     if (node->inode->held != PT_HELD_NAME || pt_node_pin_open(node)) {
         return;
     }
     int fd = pt_open_beneath(place->dir_fd, place->name, O_PATH, 0);
-    if (fd >= 0 && is_of(fs, node->inode, fd)) {
+    if (fd >= 0 && is_of(node, fd)) {
         take_fd(node, fd, PT_PIN_KEEP);
     } else if (fd >= 0) {
         (void)close(fd); /* only looked at */

@@ -89,6 +89,8 @@ typedef struct PtNode {
     PtInode *inode;
     int fd; /* O_PATH descriptor of it, good until pt_node_clear(); -1: only referenced */
     PtNodeFd whose;
+    struct statx *seen; /* where a file that has to be opened for this is told about, or
+                           NULL; stx_mask is 0 if it was not */
 } PtNode;
 
 /**
@@ -98,6 +100,12 @@ typedef struct PtNode {
  * replaced or removed on the host, or -EIO on a thread that must not serve.
  */
 int pt_node_get(PtFs *fs, uint64_t nodeid, PtNode *ret_node);
+/** pt_node_get_seen() - the same. @seen: its attributes, if the file had to be opened;
+ * else left as it is, or with an stx_mask of 0. */
+int pt_node_get_seen(PtFs *fs, uint64_t nodeid, PtNode *ret_node, struct statx *seen);
+/** pt_node_stat() - statx(2) of the inode behind an id of the guest's, which is not
+ * opened for it if it still is at its place. Return: as pt_node_get(). */
+int pt_node_stat(PtFs *fs, uint64_t nodeid, struct statx *ret_seen);
 void pt_node_clear(PtNode *node);
 
 /** pt_inode_set_root() - make the first inode. @fd is taken, also on error. */

@@ -100,19 +100,20 @@ static bool is_reliable(PtPages pages, const struct statx *stx, int fd)
     return age >= LONG_WHILE_S && is_written_back(fd);
 }
 
-bool pt_pages_opened(PtFs *fs, PtInode *inode, int fd, uint64_t *ret_state)
+bool pt_pages_opened(PtFs *fs, PtInode *inode, int fd, struct statx *seen,
+                     uint64_t *ret_state)
 {
-    struct statx stx;
     *ret_state = 0;
     PtPages pages = pt_mount_at(&fs->mounts, pt_index_mount(fs, inode))->pages;
-    if (pages == PT_PAGES_NEVER || pt_stat(fs, fd, "", &stx) < 0) {
+    if (pages == PT_PAGES_NEVER ||
+        (seen->stx_mask == 0 && pt_stat(fs, fd, "", seen) < 0)) {
         return false;
     }
-    uint64_t state = hash_state(fs, &stx);
+    uint64_t state = hash_state(fs, seen);
     if (atomic_load_explicit(&inode->pages, memory_order_relaxed) == state) {
         return true;
     }
-    if (is_reliable(pages, &stx, fd)) {
+    if (is_reliable(pages, seen, fd)) {
         *ret_state = state;
     }
     return false;

@@ -15,12 +15,15 @@
 /**
  * pt_pages_opened() - look at a file that was just opened to be read.
  * @fd: a descriptor of it, not O_PATH.
+ * @seen: its attributes, as they were since the guest has asked for this; an stx_mask of
+ * 0 if they are not known.
  * @ret_state: what the guest's pages will be good for if it drops those that it has; 0
  * for nothing. For the new handle.
  *
  * Return: whether the guest may keep what it has.
  */
-bool pt_pages_opened(PtFs *fs, PtInode *inode, int fd, uint64_t *ret_state);
+bool pt_pages_opened(PtFs *fs, PtInode *inode, int fd, struct statx *seen,
+                     uint64_t *ret_state);
 
 /**
  * pt_pages_known() - the guest uses the handle: it has dropped what it had to.

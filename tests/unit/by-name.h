@@ -98,8 +98,10 @@ static inline uint64_t listed(const Scratch *s, uint64_t directory, const char *
 /* The node of a name that was looked up and used, and so is open. */
 static inline uint64_t used(const Scratch *s, uint64_t directory, const char *name)
 {
+    PtOpened opened;
     uint64_t nodeid = lookup(s, directory, name).nodeid;
-    g_assert_cmpint(getattr_error(s, nodeid), ==, 0);
+    g_assert_cmpint(pt_open(s->fs, nodeid, O_RDONLY, false, &opened), ==, 0);
+    g_assert_cmpint(pt_release(s->fs, nodeid, opened.handle), ==, 0);
     g_assert_true(is_open(s, nodeid));
     return nodeid;
 }
