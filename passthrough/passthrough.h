@@ -192,6 +192,23 @@ int pt_xflags(PtFs *fs, const PtFlagsOf *of, bool set, struct fsxattr *attr);
  * submounts are announced, all in the share on which an inode is held. */
 int pt_syncfs(PtFs *fs, uint64_t nodeid);
 
+/* ---- files that are mapped into the guest (dax.c) ---------------------------------- */
+
+/** pt_dax_suits() - Return: whether the guest is to map this file: a regular one, whose
+ * size is a multiple of PT_DAX_SIZE and not 0, on a local file system, that may be
+ * written.
+ * @stx: its attributes now. */
+bool pt_dax_suits(PtFs *fs, uint64_t nodeid, const struct statx *stx);
+/**
+ * pt_dax_open() - a descriptor to map a file by, for reading and writing.
+ * @handle: PT_NO_HANDLE, or an open file, which must permit it if the guest @writes.
+ *
+ * Return: it, to be given to pt_dax_close(); or -EROFS in a read-only share; -EACCES;
+ * -EOPNOTSUPP for one that is not on a local file system; or another negative errno.
+ */
+int pt_dax_open(PtFs *fs, uint64_t nodeid, uint64_t handle, bool writes);
+void pt_dax_close(PtFs *fs, int fd);
+
 /* ---- locks (lock.c): none waits ---------------------------------------------------- */
 
 /**

@@ -26,6 +26,8 @@ typedef struct PtTranslation PtTranslation;
 #define PT_NO_HANDLE UINT64_MAX
 /** The most supplementary groups that a request may bring. */
 #define PT_GROUPS_MAX 32
+/** What files are mapped in, in bytes: Linux's FUSE_DAX_SZ. */
+#define PT_DAX_SIZE (UINT64_C(2) << 20)
 /** Longest name of one path component, without its NUL. */
 #define PT_NAME_MAX 255
 

@@ -366,8 +366,8 @@ bool options_set_window(OptionsParse *parse, const OptionsRow *row, const char *
         return options_fail(parse, value, error,
                             "must be 0 or a power of two from 2M to 512M");
     }
-    return size == 0 ||
-           options_fail(parse, value, error, "not in this version: leave the option out");
+    parse->options->window_size = size;
+    return true;
 }
 
 /* ---- old spellings ---------------------------------------------------------------- */

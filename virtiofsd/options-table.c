@@ -93,8 +93,8 @@ static const OptionsWord handles_words[] = {
 };
 
 static const OptionsWord dax_words[] = {
-    {"never", 0, 0},
-    {"inode", 0, OPTIONS_WORD_LATER},
+    {"never", OPTIONS_DAX_NEVER, 0},
+    {"inode", OPTIONS_DAX_INODE, 0},
     {NULL, 0, 0},
 };
 
@@ -252,13 +252,12 @@ const OptionsRow options_rows[] = {
     {.name = "dax",
      .metavar = "MODE",
      .group = OPTIONS_GROUP_CACHE,
-     LATER_WORD(dax_words),
-     .standard = "never",
+     WORD(dax, dax_words),
+     .standard = "inode with a window, else never",
      .help = "which files the guest is told to map directly: never, inode"},
     {.name = "dax-window",
      .metavar = "SIZE",
      .group = OPTIONS_GROUP_CACHE,
-     .flags = OPTIONS_LATER,
      .set = options_set_window,
      .min = 2u << 20,
      .max = 512u << 20,

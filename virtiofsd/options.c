@@ -285,6 +285,22 @@ static bool check_translation(const Options *options, GError **error)
                              " translated");
 }
 
+/* The guest finds the share, and how many queues there are, where the window is offered.
+ */
+static bool check_dax(Options *options, GError **error)
+{
+    bool has_window = options->window_size > 0;
+
+    options->session.dax = has_window && options->dax != OPTIONS_DAX_NEVER;
+    if (options->dax == OPTIONS_DAX_INODE && !has_window) {
+        return fail_whole(error, "--dax=inode: there is no window to map files in: give"
+                                 " --dax-window=SIZE");
+    }
+    return !has_window || options->tag != NULL ||
+           fail_whole(error, "--dax-window: the guest must be told under which tag it"
+                             " finds the share: give --tag=TAG");
+}
+
 static void choose(uint64_t *value, uint64_t otherwise)
 {
     if (*value == BY_CACHE) {
@@ -327,7 +343,8 @@ static bool finish(OptionsParse *parse, GError **error)
         return fail_whole(error, "no directory to share: give --shared-dir=DIR");
     }
     if (!check_socket(parse, error) || !check_maps(options, error) ||
-        !check_acl(parse, error) || !check_translation(options, error)) {
+        !check_acl(parse, error) || !check_translation(options, error) ||
+        !check_dax(options, error)) {
         return false;
     }
     settle(options);

@@ -24,6 +24,13 @@ typedef enum OptionsAction {
     OPTIONS_LIST, /* hidden --list-options: the table's names, one a line, for tests */
 } OptionsAction;
 
+/** enum OptionsDax - which files the guest is told to map. */
+typedef enum OptionsDax {
+    OPTIONS_DAX_DEFAULT,
+    OPTIONS_DAX_NEVER,
+    OPTIONS_DAX_INODE, /* those that suit */
+} OptionsDax;
+
 /** struct Options - the whole command line, checked; strings live as long as it does. */
 typedef struct Options {
     OptionsAction action;
@@ -37,6 +44,8 @@ typedef struct Options {
     PtTranslation *uids;           /* likewise */
     PtTranslation *gids;           /* likewise */
     char *tag;                     /* NULL, or 1 to 36 bytes */
+    uint64_t window_size;          /* of the DAX window; 0: none */
+    OptionsDax dax;                /* as given: .session.dax is what counts */
     unsigned int thread_pool_size; /* request workers beyond the first */
     unsigned int n_request_queues;
     unsigned int poll_us;

@@ -102,6 +102,49 @@ static void queue_wake(void *opaque, unsigned int queue)
     workers_wake(server->workers, queue);
 }
 
+/* ---- what the guest maps (DaxWindow) ------------------------------------------------
+ */
+
+static bool window_is_ready(void *opaque)
+{
+    return vu_window_is_ready(opaque);
+}
+
+static int window_map(void *opaque, const DaxMap *map)
+{
+    const VuWindowMap wanted = {
+        .offset = map->offset, .file_offset = map->file_offset, .fd = map->fd};
+
+    return vu_window_map(opaque, &wanted);
+}
+
+static int window_unmap(void *opaque, uint64_t offset, uint64_t length)
+{
+    return vu_window_unmap(opaque, offset, length);
+}
+
+static void window_unmap_all(void *opaque)
+{
+    vu_window_unmap_all(opaque);
+}
+
+static void join_window(const Server *server)
+{
+    VuWindow *window = vu_device_window(server->device);
+
+    if (window != NULL) {
+        session_set_window(server->config.session,
+                           &(DaxWindow){.opaque = window,
+                                        .is_ready = window_is_ready,
+                                        .map = window_map,
+                                        .unmap = window_unmap,
+                                        .unmap_all = window_unmap_all});
+    }
+}
+
+/* ---- what the device tells, of all queues -------------------------------------------
+ */
+
 static void device_reset(void *opaque)
 {
     Server *server = opaque;
@@ -253,6 +296,7 @@ Server *server_new(const ServerConfig *config, GError **error)
     const VuDeviceConfig device_config = {
         .n_queues = config->n_request_queues + 1,
         .tag = config->tag,
+        .window_size = config->window_size,
         .interrupt_fd = server->end_fd,
         .attend_fd = server->attend_fd,
         .handler = {.opaque = server,
@@ -264,7 +308,11 @@ Server *server_new(const ServerConfig *config, GError **error)
                     .attend = attend},
     };
     server->device = vu_device_new(&device_config, error);
-    if (server->device == NULL || !make_threads(server, error)) {
+    if (server->device == NULL) {
+        return NULL;
+    }
+    join_window(server);
+    if (!make_threads(server, error)) {
         return NULL;
     }
     return g_steal_pointer(&server);

@@ -22,6 +22,7 @@ typedef struct ServerConfig {
     Session *session;
     Socket *socket;
     const char *tag; /* NULL, or the tag to offer in the device's configuration space */
+    uint64_t window_size; /* bytes of the DAX window to offer; 0: none */
     unsigned int n_request_queues;
     unsigned int n_request_workers;
     unsigned int poll_us; /* see WorkersConfig */

@@ -15,6 +15,7 @@
  * Nodes: the root, a directory; and one for every name, a regular file, numbered by the
  * name's length and last character. A name that begins with "absent" is not there.
  * A lock is on all of a file, whatever its range, and exclusive.
+ * A file that is opened to be mapped is another, empty one.
  * Handles: a node's number plus NULL_FS_HANDLE_BASE; whether it is open is not asked.
  */
 

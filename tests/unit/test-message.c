@@ -101,7 +101,7 @@ static void check_payload(const VuMessage *message, size_t size)
 
 static void test_whole(void)
 {
-    const size_t sizes[] = {0, 8, 16, 40, 264, sizeof(union vu_payload)};
+    const size_t sizes[] = {0, 8, 16, 40, 264, VU_PAYLOAD_MAX};
     char bytes[1024];
     Pair pair;
 
@@ -163,10 +163,10 @@ static void test_byte_by_byte(void)
     Pair pair;
 
     pair_open(&pair);
-    Drip drip = {pair.peer, compose(bytes, 5, 1, sizeof(union vu_payload)), bytes};
+    Drip drip = {pair.peer, compose(bytes, 5, 1, VU_PAYLOAD_MAX), bytes};
     g_assert_cmpint(pthread_create(&thread, NULL, drip_main, &drip), ==, 0);
     g_assert_cmpint(receive(&pair, &message), ==, VU_OK);
-    check_payload(&message, sizeof(union vu_payload));
+    check_payload(&message, VU_PAYLOAD_MAX);
     pthread_join(thread, NULL);
     pair_close(&pair);
 }
@@ -219,7 +219,7 @@ static void test_header(void)
         {0x3, 0, VU_BAD_PEER},
         {0x5, 0, VU_BAD_PEER},
         {0xd, 0, VU_BAD_PEER},
-        {0x1, sizeof(union vu_payload) + 1, VU_BAD_PEER},
+        {0x1, VU_PAYLOAD_MAX + 1, VU_BAD_PEER},
         {0x1, 4096, VU_BAD_PEER},
         {0x1, 1u << 31, VU_BAD_PEER},
         {0x1, UINT32_MAX, VU_BAD_PEER},

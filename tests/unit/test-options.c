@@ -9,56 +9,11 @@
 #include <unistd.h>
 
 #include "tests/unit/child.h"
+#include "tests/unit/command-line.h"
 #include "virtiofsd/options-table.h"
 #include "virtiofsd/options.h"
 
 #define SECOND UINT64_C(1000000000)
-#define SERVE "--shared-dir=/srv --fd=3 "
-
-/* Splits at single blanks; "\t" in an argument stands for a blank. */
-static char **split(const char *line)
-{
-    g_autofree char *whole =
-        g_strconcat("virtiofsd", line[0] != '\0' ? " " : "", line, NULL);
-    char **argv = g_strsplit(whole, " ", -1);
-
-    for (char **at = argv; *at != NULL; at++) {
-        g_strdelimit(*at, "\t", ' ');
-    }
-    return argv;
-}
-
-static Options *parse(const char *line)
-{
-    g_auto(GStrv) argv = split(line);
-    g_autoptr(GError) error = NULL;
-    Options *options = options_parse((int)g_strv_length(argv), argv, &error);
-
-    if (options == NULL) {
-        g_error("%s: %s", line, error->message);
-    }
-    return options;
-}
-
-/* One line of printable ASCII that tells @words. */
-static void assert_refused(const char *line, const char *words)
-{
-    g_auto(GStrv) argv = split(line);
-    g_autoptr(GError) error = NULL;
-    g_autoptr(Options) options = options_parse((int)g_strv_length(argv), argv, &error);
-
-    if (options != NULL) {
-        g_error("accepted: %s", line);
-    }
-    g_assert_nonnull(error);
-    if (strstr(error->message, words) == NULL) {
-        g_error("%s: \"%s\" does not say \"%s\"", line, error->message, words);
-    }
-    for (const char *at = error->message; *at != '\0'; at++) {
-        g_assert_true(g_ascii_isprint(*at));
-    }
-    g_assert_cmpuint(strlen(error->message), <, 400);
-}
 
 static int find_fd(const char *line)
 {
@@ -460,10 +415,6 @@ static void test_attributes(void)
 static void test_later(void)
 {
     static const char *const words[] = {
-        "--dax=inode",
-        "--dax-window=2M",
-        "--dax-window=512m",
-        "--dax-window=4096K",
         "--migration-mode=find-paths",
         "--migration-mode=file-handles",
         "--migration-on-error=abort",

@@ -113,7 +113,7 @@ static inline void vmm_connect(Vmm *v)
     g_assert_cmpint(vu_device_fd(v->device), ==, pair[1]);
 }
 
-static inline void vmm_init(Vmm *v, const char *tag)
+static inline void vmm_init_window(Vmm *v, const char *tag, uint64_t window_size)
 {
     *v = (Vmm){.fds_before = count_fds(), .calls = g_string_new(NULL)};
     guest_init(&v->guest, GUEST_QUEUE);
@@ -122,6 +122,7 @@ static inline void vmm_init(Vmm *v, const char *tag)
     const VuDeviceConfig config = {
         .n_queues = N_QUEUES,
         .tag = tag,
+        .window_size = window_size,
         .interrupt_fd = v->interrupt_fd,
         .attend_fd = v->attend_fd,
         .handler = {v, on_start, on_stop, on_settle, on_wake, on_reset, on_attend},
@@ -130,6 +131,11 @@ static inline void vmm_init(Vmm *v, const char *tag)
     v->device = vu_device_new(&config, &error);
     g_assert_no_error(error);
     vmm_connect(v);
+}
+
+static inline void vmm_init(Vmm *v, const char *tag)
+{
+    vmm_init_window(v, tag, 0);
 }
 
 static inline void vmm_clear(Vmm *v)

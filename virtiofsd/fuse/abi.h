@@ -48,6 +48,9 @@ struct abi_supp_groups {
     uint32_t groups[];
 };
 
+/** INIT's answer: mappings are multiples of this power of two, FUSE_DAX_SZ. */
+#define ABI_MAP_ALIGNMENT 21u
+
 /** INIT before 7.36 ends before flags2. */
 #define ABI_COMPAT_INIT_IN_SIZE 16u
 
@@ -99,6 +102,7 @@ _Static_assert(sizeof(struct fuse_lseek_in) == 24, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_copy_file_range_in) == 56, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_setupmapping_in) == 40, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_removemapping_in) == 4, "FUSE ABI");
+_Static_assert(sizeof(struct fuse_removemapping_one) == 16, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_syncfs_in) == 8, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_ext_header) == 8, "FUSE ABI");
 _Static_assert(sizeof(struct fuse_secctx_header) == 8, "FUSE ABI");

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "virtiofsd/fuse/op-dax.h"
 #include "virtiofsd/fuse/op-lock.h"
 
 #define IN(member) sizeof(((OpIn *)NULL)->member)
@@ -101,10 +102,10 @@ static const Op ops[ABI_OPCODES] = {
                             IN(copy_file_range),
                             sizeof(struct fuse_write_out), OP_TAIL_NONE,
                             OP_MODIFIES | OP_LONG},
-    [FUSE_SETUPMAPPING]  = {"SETUPMAPPING", NULL, sizeof(struct fuse_setupmapping_in), 0,
-                            OP_TAIL_NONE, 0},
-    [FUSE_REMOVEMAPPING] = {"REMOVEMAPPING", NULL,
-                            sizeof(struct fuse_removemapping_in), 0, OP_TAIL_BYTES, 0},
+    [FUSE_SETUPMAPPING]  = {"SETUPMAPPING", op_setupmapping, IN(setupmapping), 0,
+                            OP_TAIL_NONE, OP_LONG},
+    [FUSE_REMOVEMAPPING] = {"REMOVEMAPPING", op_removemapping, IN(removemapping), 0,
+                            OP_TAIL_BYTES, OP_LONG},
     [FUSE_SYNCFS]        = {"SYNCFS", op_syncfs, sizeof(struct fuse_syncfs_in), 0,
                             OP_TAIL_NONE, OP_LONG},
     [FUSE_TMPFILE]       = {"TMPFILE", op_tmpfile, IN(create), ENTRY + OPENED,

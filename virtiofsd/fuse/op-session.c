@@ -66,6 +66,7 @@ int op_init(Request *request)
     if (result < 0) {
         return result;
     }
+    session_unmap_all(request->session);
     out.minor = in->minor < ABI_MINOR ? in->minor : ABI_MINOR;
     out.max_readahead = in->max_readahead;
     out.flags = (uint32_t)flags;
@@ -74,12 +75,15 @@ int op_init(Request *request)
     out.congestion_threshold = CONGESTION_THRESHOLD;
     out.max_write = SESSION_MAX_WRITE;
     out.max_pages = (flags & FUSE_MAX_PAGES) != 0 ? MAX_PAGES : 0;
+    out.map_alignment = (flags & FUSE_MAP_ALIGNMENT) != 0 ? ABI_MAP_ALIGNMENT : 0;
     out.time_gran = 1;
     return reply_bytes(request, &out, sizeof(out));
 }
 
 int op_destroy(Request *request)
 {
+    /* Linux unmaps nothing at umount. */
+    session_unmap_all(request->session);
     session_end(request->session);
     return 0;
 }

@@ -18,12 +18,10 @@
  * operations that join the two.
  */
 
-/** Room for the longest pair of strings: a name and a symbolic link's target, with NULs.
- */
+/** Room for the longest pair of strings, with NULs: a name and a link's target. */
 #define OP_TEXT_SIZE (PT_NAME_MAX + 1 + PATH_MAX)
 /** The most extension bytes that a request may bring. */
 #define OP_EXTENSION_SIZE 4096
-
 /** Room for the name and the value of an extended attribute. */
 #define OP_XATTR_SIZE (PT_NAME_MAX + 1 + PT_XATTR_MAX)
 
@@ -54,6 +52,8 @@ typedef union OpIn {
     struct fuse_ioctl_in ioctl;
     struct fuse_lk_in lk;
     struct fuse_interrupt_in interrupt;
+    struct fuse_setupmapping_in setupmapping;
+    struct fuse_removemapping_in removemapping;
     struct fuse_init_in init;
 } OpIn;
 

@@ -33,10 +33,19 @@ static uint32_t encode_rdev(const struct statx *stx)
     return (minor & 0xff) | (major & 0xfff) << 8 | (minor & 0xfff00) << 12;
 }
 
-static struct fuse_attr encode_attr(const Request *request, const PtAttr *attr)
+static uint32_t encode_flags(const Request *request, uint64_t nodeid, const PtAttr *attr)
+{
+    const SessionAgreed *agreed = &request->session->agreed;
+    bool submount = agreed->submounts && (attr->flags & PT_ATTR_SUBMOUNT) != 0;
+    bool dax = agreed->dax && pt_dax_suits(request->fs, nodeid, &attr->stx);
+
+    return (submount ? FUSE_ATTR_SUBMOUNT : 0) | (dax ? FUSE_ATTR_DAX : 0);
+}
+
+static struct fuse_attr encode_attr(const Request *request, uint64_t nodeid,
+                                    const PtAttr *attr)
 {
     const struct statx *stx = &attr->stx;
-    bool submount = (attr->flags & PT_ATTR_SUBMOUNT) != 0;
     uint32_t uid;
     uint32_t gid;
 
@@ -57,7 +66,7 @@ static struct fuse_attr encode_attr(const Request *request, const PtAttr *attr)
         .gid = gid,
         .rdev = encode_rdev(stx),
         .blksize = stx->stx_blksize,
-        .flags = submount && request->session->agreed.submounts ? FUSE_ATTR_SUBMOUNT : 0,
+        .flags = encode_flags(request, nodeid, attr),
     };
 }
 
@@ -71,7 +80,7 @@ static struct fuse_entry_out encode_entry(const Request *request, const PtEntry 
         .entry_valid_nsec = nanoseconds(config->entry_timeout_ns),
         .attr_valid = seconds(config->attr_timeout_ns),
         .attr_valid_nsec = nanoseconds(config->attr_timeout_ns),
-        .attr = encode_attr(request, &entry->attr),
+        .attr = encode_attr(request, entry->nodeid, &entry->attr),
     };
 }
 
@@ -99,7 +108,7 @@ int reply_attr(Request *request, const PtAttr *attr)
     struct fuse_attr_out out = {
         .attr_valid = seconds(timeout_ns),
         .attr_valid_nsec = nanoseconds(timeout_ns),
-        .attr = encode_attr(request, attr),
+        .attr = encode_attr(request, request->header.nodeid, attr),
     };
 
     return reply_bytes(request, &out, sizeof(out));

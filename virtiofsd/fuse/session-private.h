@@ -41,13 +41,15 @@ typedef struct SessionAgreed {
     bool security_ctx; /* labels come with what is to be made */
     bool posix_locks;  /* record locks come here */
     bool flocks;       /* so do locks on whole files */
+    bool dax;          /* files that suit are mapped */
 } SessionAgreed;
 
 struct Session {
     Gate gate;
     SessionConfig config;
     PtFs *fs;
-    Waits *waits; /* NULL unless locks are served */
+    Waits *waits;     /* NULL unless locks are served */
+    DaxWindow window; /* fixed; all NULL: there is none */
     SessionAgreed agreed;
     _Atomic bool initialised;
     LogLimit malformed_limit;
@@ -85,6 +87,10 @@ static inline bool session_is_initialised(const Session *session)
  * Return: 0, or -EPROTO with nothing changed: the guest lacks what it must have.
  */
 int session_agree(Session *session, uint64_t offered, uint64_t *ret_flags);
+
+/** session_unmap_all() - what the guest has left in the window. Context: alone in the
+ * gate, of a request. */
+void session_unmap_all(Session *session);
 
 /** session_end() - as if INIT had never been. Context: alone in the gate. */
 void session_end(Session *session);

@@ -73,6 +73,12 @@ static bool when_flock(const SessionConfig *config)
     return config->flock;
 }
 
+/* What is mapped may be written: see op-dax.c. */
+static bool when_dax(const SessionConfig *config)
+{
+    return config->dax && !config->readonly;
+}
+
 /* A capability sets nothing in SessionAgreed. */
 #define NOTHING SIZE_MAX
 #define AGREED(member) offsetof(SessionAgreed, member)
@@ -104,11 +110,13 @@ static const struct Capability {
     {FUSE_POSIX_ACL, when_posix_acl, AGREED(posix_acl)},
     {FUSE_MAX_PAGES, when_always, NOTHING},
     {FUSE_CACHE_SYMLINKS, when_cache_always, NOTHING},
+    {FUSE_MAP_ALIGNMENT, when_dax, NOTHING},
     {FUSE_SUBMOUNTS, when_submounts, AGREED(submounts)},
     {FUSE_HANDLE_KILLPRIV_V2, when_killpriv, AGREED(killpriv)},
     {FUSE_SETXATTR_EXT, when_posix_acl, AGREED(setxattr_ext)},
     {FUSE_INIT_EXT, when_always, NOTHING},
     {FUSE_SECURITY_CTX, when_security_label, AGREED(security_ctx)},
+    {FUSE_HAS_INODE_DAX, when_dax, AGREED(dax)},
     {FUSE_CREATE_SUPP_GROUP, when_always, AGREED(supp_groups)},
     {FUSE_DIRECT_IO_ALLOW_MMAP, when_allow_mmap, NOTHING},
     {FUSE_NO_EXPORT_SUPPORT, when_always, NOTHING},
@@ -119,6 +127,16 @@ static const struct Capability {
  * default ACL gives, without SETXATTR_EXT nobody would tell when set-group-ID has to go.
  */
 #define ACL_FLAGS (FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT)
+
+/* A guest that wants all files mapped, or none, does not offer the second; few suit. */
+#define DAX_FLAGS (FUSE_MAP_ALIGNMENT | FUSE_HAS_INODE_DAX)
+
+static bool has_window(const Session *session)
+{
+    const DaxWindow *window = &session->window;
+
+    return window->is_ready != NULL && window->is_ready(window->opaque);
+}
 
 /* What has to be had whole goes otherwise, or is missed. */
 static int keep_whole(Session *session, uint64_t flags, SessionMode mode,
@@ -178,6 +196,9 @@ int session_agree(Session *session, uint64_t offered, uint64_t *ret_flags)
                    &offered) < 0) {
         return -EPROTO;
     }
+    if ((offered & DAX_FLAGS) != DAX_FLAGS || !has_window(session)) {
+        offered &= ~DAX_FLAGS;
+    }
     *ret_flags = settle(config, offered, &agreed);
     forget_all(session);
     pt_fs_agree(session->fs, &(PtAgreed){.writeback = agreed.writeback,
@@ -216,6 +237,20 @@ Session *session_new(const SessionConfig *config, PtFs *fs)
         }
     }
     return session;
+}
+
+void session_set_window(Session *session, const DaxWindow *window)
+{
+    session->window = *window;
+}
+
+void session_unmap_all(Session *session)
+{
+    const DaxWindow *window = &session->window;
+
+    if (window->unmap_all != NULL) {
+        window->unmap_all(window->opaque);
+    }
 }
 
 Waits *session_waits(Session *session)

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "passthrough/passthrough.h"
+#include "virtiofsd/fuse/dax-window.h"
 
 /*
  * The FUSE session: what INIT agreed, and the gate that lets INIT and DESTROY run alone.
@@ -39,6 +40,7 @@ typedef struct SessionConfig {
     SessionMode security_label; /* labels of new files; needs xattr */
     bool posix_lock;            /* record locks are the host's */
     bool flock;                 /* so are locks on whole files */
+    bool dax;                   /* with a window, files that suit are mapped in it */
     bool readonly;              /* every opcode marked MODIFIES is EROFS */
 } SessionConfig;
 
@@ -49,6 +51,9 @@ void session_free(Session *session);
 /** session_reset() - as if INIT had never been: no nodes, no handles.
  * Context: no request is running. */
 void session_reset(Session *session);
+
+/** session_set_window() - map files through @window. Context: before requests. */
+void session_set_window(Session *session, const DaxWindow *window);
 
 /** session_waits() - Return: the requests that wait for locks, borrowed; NULL if there
  * can be none. */

@@ -19,7 +19,8 @@
 
 static uint64_t offered_protocol_features(const VuDevice *device)
 {
-    return OFFERED_PROTOCOL_FEATURES | (device->has_tag ? VU_PROTOCOL_F_CONFIG : 0);
+    return OFFERED_PROTOCOL_FEATURES | (device->has_tag ? VU_PROTOCOL_F_CONFIG : 0) |
+           (device->window != NULL ? VU_PROTOCOL_F_SHMEM : 0);
 }
 
 int vu_on_get_features(VuDevice *device, VuMessage *message)
@@ -64,6 +65,7 @@ int vu_on_set_protocol_features(VuDevice *device, VuMessage *message)
         return -EPROTO;
     }
     device->protocol_features = message->payload.u64;
+    vu_device_update_channel(device);
     return 0;
 }
 
@@ -121,7 +123,9 @@ int vu_on_reset_device(VuDevice *device, VuMessage *message)
     }
     for (unsigned int i = 0; i < device->n_queues; i++) {
         vu_ring_reset(device->queues[i].ring);
+        device->queues[i].is_enabled = false;
     }
+    vu_device_window_lost(device, false);
     device->handler.reset(device->handler.opaque);
     return 0;
 }

@@ -5,6 +5,8 @@
  * the process is asked to end or the VMM leaves, and what else the control thread has to
  * do is done meanwhile. There are no periodic wake-ups: the worker that retires the last
  * request writes idle_fd.
+ *
+ * A request that waits for the VMM gives up first: the VMM waits for us.
  */
 #include <errno.h>
 #include <limits.h>
@@ -39,7 +41,7 @@ static void empty_idle_fd(const VuDevice *device)
     (void)got; /* non-blocking: fails only when it is empty already */
 }
 
-static int drain(VuDevice *device, unsigned int queue, CountRequests count)
+static int wait_idle(VuDevice *device, unsigned int queue, CountRequests count)
 {
     struct pollfd fds[] = {
         {.fd = device->idle_fd, .events = POLLIN},
@@ -68,6 +70,14 @@ static int drain(VuDevice *device, unsigned int queue, CountRequests count)
     return 0;
 }
 
+static int drain(VuDevice *device, unsigned int queue, CountRequests count)
+{
+    vu_backend_give_up(&device->backend, true);
+    int result = wait_idle(device, queue, count);
+    vu_backend_give_up(&device->backend, false);
+    return result;
+}
+
 int vu_device_drain(VuDevice *device, unsigned int queue)
 {
     return drain(device, queue, vu_ring_in_flight);
@@ -81,7 +91,7 @@ static int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-bool vu_device_drain_for(VuDevice *device, int timeout_ms)
+static bool wait_idle_for(VuDevice *device, int timeout_ms)
 {
     struct pollfd idle = {.fd = device->idle_fd, .events = POLLIN};
     int64_t deadline = now_ms() + timeout_ms;
@@ -97,6 +107,14 @@ bool vu_device_drain_for(VuDevice *device, int timeout_ms)
         empty_idle_fd(device);
     }
     return true;
+}
+
+bool vu_device_drain_for(VuDevice *device, int timeout_ms)
+{
+    vu_backend_give_up(&device->backend, true);
+    bool idle = wait_idle_for(device, timeout_ms);
+    vu_backend_give_up(&device->backend, false);
+    return idle;
 }
 
 int vu_device_pause(VuDevice *device)
@@ -129,6 +147,8 @@ void vu_device_stop_queue(VuDevice *device, unsigned int queue)
 {
     VuQueue *q = &device->queues[queue];
 
+    device->is_stopping = true;
+    vu_device_update_channel(device);
     if (vu_ring_is_started(q->ring)) {
         vu_ring_stop(q->ring);
         device->handler.stop(device->handler.opaque, queue);

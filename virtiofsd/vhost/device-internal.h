@@ -9,6 +9,7 @@
 #include "virtiofsd/vhost/backend.h"
 #include "virtiofsd/vhost/device.h"
 #include "virtiofsd/vhost/message.h"
+#include "virtiofsd/vhost/window.h"
 
 /*
  * What the files of the device share: its state, and the functions of its request table.
@@ -17,7 +18,8 @@
 
 typedef struct VuQueue {
     VuRing *ring;
-    AutoFd kick_fd; /* lent to the handler while the ring is started; -1: none */
+    AutoFd kick_fd;  /* lent to the handler while the ring is started; -1: none */
+    bool is_enabled; /* by SET_VRING_ENABLE */
 } VuQueue;
 
 struct VuDevice {
@@ -31,6 +33,10 @@ struct VuDevice {
     AutoFd connection;
     AutoFd idle_fd; /* eventfd: a ring that is held back became idle */
     VuBackend backend;
+    VuWindow *window;     /* NULL: there is none */
+    VuMemoryRange *pages; /* with a window: memory that is files mapped there */
+    size_t n_pages;
+    bool is_stopping;           /* a ring was stopped since one was started */
     uint64_t protocol_features; /* acknowledged */
     bool told_unshared;
     VuMemory *memory; /* as given to all rings */
@@ -70,6 +76,25 @@ void vu_device_wake_started(VuDevice *device);
 /** vu_device_use_memory_take() - give this table to all rings. */
 void vu_device_use_memory_take(VuDevice *device, VuMemory *memory_take);
 
+/* ---- device-shmem.c: the DAX window --------------------------------------------------
+ */
+
+/** vu_device_update_channel() - rings, or agreements, have changed: may the VMM be asked
+ * for mappings now? */
+void vu_device_update_channel(VuDevice *device);
+
+/** vu_device_window_lost() - the VMM has dropped all mappings, or has left. */
+void vu_device_window_lost(VuDevice *device, bool has_left);
+
+/** vu_device_add_page() - note memory that is a file mapped in the window, and map it
+ * not: it shrinks when anybody truncates the file. Return: 1; 0 if it is none; -ENOSPC.
+ */
+int vu_device_add_page(VuDevice *device, const VuMemoryRange *range, int fd);
+/** vu_device_has_page() - Return: whether the region of this message was so noted. */
+bool vu_device_has_page(const VuDevice *device, const VuMessage *message);
+/** vu_device_remove_page() - Return: whether there was such a note. */
+bool vu_device_remove_page(VuDevice *device, const VuMemoryRange *range);
+
 /* ---- the request table's functions ---------------------------------------------------
  *
  * The message has the row's size and descriptors, and its queue index is sound. A
@@ -90,6 +115,9 @@ int vu_on_set_backend_req_fd(VuDevice *device, VuMessage *message);
 int vu_on_get_config(VuDevice *device, VuMessage *message);
 int vu_on_set_config(VuDevice *device, VuMessage *message);
 int vu_on_reset_device(VuDevice *device, VuMessage *message);
+
+/* device-shmem.c */
+int vu_on_get_shmem_config(VuDevice *device, VuMessage *message);
 
 /* device-memory.c */
 int vu_on_set_mem_table(VuDevice *device, VuMessage *message);

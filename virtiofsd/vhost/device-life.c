@@ -22,6 +22,12 @@ static bool check_config(const VuDeviceConfig *config, GError **error)
                     config->n_queues);
         return false;
     }
+    if (config->window_size % VU_WINDOW_PAGE != 0 ||
+        (config->window_size > 0 && config->tag == NULL)) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "a DAX window must be a multiple of 2M, and needs a tag");
+        return false;
+    }
     if (config->tag != NULL &&
         (config->tag[0] == '\0' || strlen(config->tag) > TAG_MAX)) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
@@ -29,6 +35,13 @@ static bool check_config(const VuDeviceConfig *config, GError **error)
         return false;
     }
     return true;
+}
+
+static bool make_window(VuDevice *device, uint64_t size)
+{
+    device->window = vu_window_new(size, &device->backend);
+    device->pages = calloc(VU_MEMORY_MAX_REGIONS, sizeof(*device->pages));
+    return device->window != NULL && device->pages != NULL;
 }
 
 static bool make_queues(VuDevice *device)
@@ -61,16 +74,22 @@ VuDevice *vu_device_new(const VuDeviceConfig *config, GError **error)
     device->attend_fd = config->handler.attend != NULL ? config->attend_fd : -1;
     device->handler = config->handler;
     device->connection = -1;
-    vu_backend_init(&device->backend);
     if (config->tag != NULL) {
         device->has_tag = true;
         memcpy(device->config.tag, config->tag, strlen(config->tag));
         device->config.num_request_queues = GUINT32_TO_LE(config->n_queues - 1);
     }
+    bool has_window = config->window_size > 0;
+    int result = vu_backend_init(&device->backend, has_window);
     device->idle_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (device->idle_fd < 0 || vu_guard_install() < 0) {
+    if (result < 0 || device->idle_fd < 0 || vu_guard_install() < 0) {
         g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(errno),
                     "cannot prepare for a VMM: %s", strerrordesc_np(errno));
+        return NULL;
+    }
+    if (has_window && !make_window(device, config->window_size)) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOMEM,
+                    "not enough memory for the DAX window's table");
         return NULL;
     }
     if (!make_queues(device)) {
@@ -93,7 +112,9 @@ void vu_device_free(VuDevice *device)
     }
     free(device->queues);
     vu_memory_unref(device->memory);
-    vu_backend_clear(&device->backend);
+    vu_window_free(device->window);
+    free(device->pages);
+    vu_backend_free(&device->backend);
     autofd_clear(&device->connection);
     autofd_clear(&device->idle_fd);
     g_free(device);
@@ -127,8 +148,11 @@ static bool forget_vmm(VuDevice *device)
         vu_ring_set_features(ring, 0);
         (void)vu_ring_set_call_take(ring, -1); /* only a descriptor needs memory */
         (void)vu_ring_set_error_take(ring, -1);
+        device->queues[i].is_enabled = false;
     }
     device->protocol_features = 0;
+    vu_device_update_channel(device);
+    vu_device_window_lost(device, true);
     device->told_unshared = false;
     if (none == NULL) {
         return false;
@@ -144,7 +168,9 @@ bool vu_device_disconnect(VuDevice *device, int timeout_ms)
         vu_device_stop_queue(device, i);
     }
     bool idle = vu_device_drain_for(device, timeout_ms);
-    vu_backend_clear(&device->backend);
+    if (idle) { /* else who has the channel may not leave it */
+        vu_backend_clear(&device->backend);
+    }
     autofd_clear(&device->connection);
     return idle && forget_vmm(device);
 }

@@ -68,9 +68,13 @@ int vu_on_add_mem_reg(VuDevice *device, VuMessage *message)
 {
     VuMemoryRange range = range_of(&message->payload.single.region);
     VuMemory *memory = NULL;
-    int fd = vu_message_steal_fd(message, 0);
 
-    int result = vu_memory_add(device->memory, &range, fd, &memory);
+    int result = vu_device_add_page(device, &range, message->fds[0]);
+    if (result != 0) {
+        return result < 0 ? result : 0;
+    }
+    int fd = vu_message_steal_fd(message, 0);
+    result = vu_memory_add(device->memory, &range, fd, &memory);
     if (result == 0) {
         vu_device_use_memory_take(device, memory);
         /* A ring that was started before its memory was there can be served now. */
@@ -84,6 +88,9 @@ int vu_on_rem_mem_reg(VuDevice *device, VuMessage *message)
     VuMemoryRange range = range_of(&message->payload.single.region);
     VuMemory *memory = NULL;
 
+    if (vu_device_remove_page(device, &range)) {
+        return 0;
+    }
     int result = vu_memory_remove(device->memory, &range, &memory);
     if (result == 0) {
         vu_device_use_memory_take(device, memory);

@@ -67,6 +67,8 @@ int vu_on_set_vring_enable(VuDevice *device, VuMessage *message)
         return -EPROTO;
     }
     vu_ring_set_enabled(ring, state->num == 1);
+    queue_of(device, state->index)->is_enabled = state->num == 1;
+    vu_device_update_channel(device);
     if (state->num == 1 && vu_ring_is_started(ring)) {
         device->handler.wake(device->handler.opaque, state->index);
     }
@@ -128,6 +130,8 @@ int vu_on_set_vring_kick(VuDevice *device, VuMessage *message)
     }
     autofd_clear(&queue->kick_fd);
     queue->kick_fd = autofd_steal(&kick_fd);
+    device->is_stopping = false;
+    vu_device_update_channel(device);
     device->handler.start(device->handler.opaque, index, queue->kick_fd);
     return 0;
 }

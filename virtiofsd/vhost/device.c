@@ -28,7 +28,10 @@
  *
  * Quiescing. A row that takes memory away (IDLE) runs while all rings are paused and
  * drained of what runs; a request that is parked uses no memory and stays. GET_VRING_BASE
- * and RESET_DEVICE stop rings and drain them of everything, then answer.
+ * and RESET_DEVICE stop rings and drain them of everything, then answer. A request that
+ * waits for the VMM itself (window.c) gives up when it is waited for: the VMM, which
+ * waits for us, would never answer. Unmapping a file makes the VMM take away memory,
+ * which is never used (device-shmem.c): for that nobody has to be idle.
  */
 #include "virtiofsd/vhost/device.h"
 
@@ -62,6 +65,8 @@ typedef struct Request {
     uint8_t flags;
     Index index;
     uint64_t needs; /* protocol features that must have been acknowledged */
+    /* NULL, or which messages of an IDLE row take no memory away after all */
+    bool (*is_harmless)(const VuDevice *device, const VuMessage *message);
 } Request;
 
 #define SIZE(n) .min_size = (n), .max_size = (n)
@@ -111,12 +116,15 @@ static const Request requests[VU_REQUEST_COUNT] = {
         .flags = GUEST_CAN_FAIL, .needs = VU_PROTOCOL_F_CONFIG},
     [VU_RESET_DEVICE] = {"RESET_DEVICE", vu_on_reset_device, SIZE(0),
         .needs = VU_PROTOCOL_F_RESET_DEVICE},
+    [VU_GET_SHMEM_CONFIG] = {"GET_SHMEM_CONFIG", vu_on_get_shmem_config, SIZE(0),
+        .flags = OWN_REPLY, .needs = VU_PROTOCOL_F_SHMEM},
     [VU_GET_MAX_MEM_SLOTS] = {"GET_MAX_MEM_SLOTS", vu_on_get_max_mem_slots, SIZE(0),
         .flags = OWN_REPLY, .needs = VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS},
     [VU_ADD_MEM_REG] = {"ADD_MEM_REG", vu_on_add_mem_reg, SIZE(40), FDS(1, 1),
         .needs = VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS},
     [VU_REM_MEM_REG] = {"REM_MEM_REG", vu_on_rem_mem_reg, SIZE(40), FDS(0, 1),
-        .flags = IDLE, .needs = VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS},
+        .flags = IDLE, .needs = VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
+        .is_harmless = vu_device_has_page},
 };
 /* clang-format on */
 
@@ -175,13 +183,20 @@ static const char *check_form(const VuDevice *device, const Request *request,
     return NULL;
 }
 
+static bool needs_idle(const VuDevice *device, const Request *request,
+                       const VuMessage *message)
+{
+    return (request->flags & IDLE) != 0 &&
+           (request->is_harmless == NULL || !request->is_harmless(device, message));
+}
+
 /* Run the row's function, between pause and resume if it needs that. */
 static int run(VuDevice *device, const Request *request, VuMessage *message)
 {
     if (message->fds_lost) {
         return -EMFILE;
     }
-    if ((request->flags & IDLE) == 0) {
+    if (!needs_idle(device, request, message)) {
         return request->run(device, message);
     }
     int result = vu_device_pause(device);

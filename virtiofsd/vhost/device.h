@@ -8,6 +8,7 @@
 
 #include "virtiofsd/vhost/ring.h"
 #include "virtiofsd/vhost/status.h"
+#include "virtiofsd/vhost/window.h"
 
 /*
  * The VMM's half of a vhost-user back-end: one connection, its features, memory and
@@ -44,9 +45,10 @@ typedef struct VuQueueHandler {
 /** struct VuDeviceConfig - constant over a device's life. */
 typedef struct VuDeviceConfig {
     unsigned int n_queues; /* hiprio and request queues together, 2 to 256 */
-    const char *tag;  /* NULL, or the tag for GET_CONFIG (which is offered only then) */
-    int interrupt_fd; /* readable = give up waiting for requests in flight; or -1 */
-    int attend_fd;    /* for handler.attend */
+    const char *tag; /* NULL, or the tag for GET_CONFIG (which is offered only then) */
+    uint64_t window_size; /* bytes of the DAX window, 0: none is offered. Needs a tag */
+    int interrupt_fd;     /* readable = give up waiting for requests in flight; or -1 */
+    int attend_fd;        /* for handler.attend */
     VuQueueHandler handler;
 } VuDeviceConfig;
 
@@ -87,6 +89,10 @@ bool vu_device_disconnect(VuDevice *device, int timeout_ms);
 
 /** vu_device_ring() - Return: the ring, borrowed for the device's life. */
 VuRing *vu_device_ring(VuDevice *device, unsigned int queue);
+
+/** vu_device_window() - Return: the DAX window, borrowed for the device's life; or NULL.
+ */
+VuWindow *vu_device_window(VuDevice *device);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VuDevice, vu_device_free)
 

@@ -171,7 +171,7 @@ static VuStatus check_header(const struct vu_msg_header *header)
     if ((header->flags & VU_FLAG_REPLY) != 0) {
         return refuse("a reply to nothing");
     }
-    if (header->size > sizeof(union vu_payload)) {
+    if (header->size > VU_PAYLOAD_MAX) {
         log_error("vhost-user connection: message %u with %u bytes is too long",
                   header->request, header->size);
         return VU_BAD_PEER;

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "virtiofsd/vhost/proto-shmem.h"
+
 /*
  * vhost-user on the wire (QEMU, docs/interop/vhost-user.rst): what the VMM may send us
  * and what we answer. Native byte order; everything here is untrusted when received.
@@ -48,6 +50,7 @@ enum vu_request {
     VU_GET_MAX_MEM_SLOTS = 36,
     VU_ADD_MEM_REG = 37,
     VU_REM_MEM_REG = 38,
+    VU_GET_SHMEM_CONFIG = 44,
     VU_REQUEST_COUNT,
 };
 
@@ -65,6 +68,7 @@ enum vu_request {
 #define VU_PROTOCOL_F_BACKEND_SEND_FD (1ull << 10)
 #define VU_PROTOCOL_F_RESET_DEVICE (1ull << 13)
 #define VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS (1ull << 15)
+#define VU_PROTOCOL_F_SHMEM (1ull << 22)
 
 /* Payload of SET_VRING_KICK, CALL and ERR. */
 #define VU_VRING_INDEX_MASK 0xffull
@@ -122,7 +126,10 @@ union vu_payload {
     struct vu_mem_table table;
     struct vu_mem_single single;
     struct vu_config config;
+    struct vu_shmem_config shmem; /* is only sent */
 };
+/** The largest payload that we receive. */
+#define VU_PAYLOAD_MAX sizeof(struct vu_config)
 
 /* The device's configuration space (Virtio 1.2, 5.11.4); little-endian. */
 struct vu_fs_config {

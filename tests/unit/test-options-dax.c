@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * --dax and --dax-window, which need each other and --tag.
+ */
+#include "tests/unit/command-line.h"
+
+static void test_dax(void)
+{
+    static const struct {
+        const char *words;
+        uint64_t size;
+        bool maps;
+    } cases[] = {
+        {"--tag=t", 0, false},
+        {"--tag=t --dax=never", 0, false},
+        {"--tag=t --dax-window=0", 0, false},
+        {"--tag=t --dax-window=2M", 2u << 20, true},
+        {"--tag=t --dax-window=512m", 512u << 20, true},
+        {"--dax-window=4096K --dax=inode --tag=t", 4u << 20, true},
+        {"--dax-window=64M --dax=never --tag=t", 64u << 20, false},
+        {"--dax-window=64M --dax-window=8M --tag=t", 8u << 20, true},
+        {"--dax-window=64M --dax-window=0", 0, false},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *line = g_strconcat(SERVE, cases[i].words, NULL);
+        g_autoptr(Options) options = parse(line);
+        g_assert_nonnull(options);
+        g_assert_cmpuint(options->window_size, ==, cases[i].size);
+        g_assert_cmpint(options->session.dax, ==, cases[i].maps);
+    }
+    assert_refused(SERVE "--dax=always", "must be one of never, inode");
+    assert_refused(SERVE "--tag=t --dax=inode", "give --dax-window=SIZE");
+    assert_refused(SERVE "--tag=t --dax=inode --dax-window=0", "give --dax-window=SIZE");
+    assert_refused(SERVE "--dax-window=2M", "give --tag=TAG");
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/options-dax/dax", test_dax);
+    return g_test_run();
+}
