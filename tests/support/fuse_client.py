@@ -392,6 +392,18 @@ class Client:
         payload = self.call(IOCTL, nodeid, body + argument)
         return payload[16:]
 
+    def setup_mapping(self, nodeid, offset, to, writes=False, fh=None, **more):
+        """SETUPMAPPING of 2 MiB at an offset of a file, to one of the window."""
+        fh = 0xFFFFFFFFFFFFFFFF if fh is None else fh
+        body = struct.pack("=QQQQQ", fh, offset, 2 << 20, 3 if writes else 2, to)
+        self.call(SETUPMAPPING, nodeid, body, **more)
+
+    def remove_mappings(self, nodeid, *offsets, **more):
+        """REMOVEMAPPING of 2 MiB at each offset of the window."""
+        body = struct.pack("=I", len(offsets))
+        body += b"".join(struct.pack("=QQ", offset, 2 << 20) for offset in offsets)
+        self.call(REMOVEMAPPING, nodeid, body, **more)
+
     def syncfs(self, nodeid=ROOT):
         """SYNCFS."""
         self.call(SYNCFS, nodeid, struct.pack("=Q", 0))
