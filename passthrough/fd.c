@@ -44,10 +44,21 @@ static int reserve(PtFs *fs, uint32_t limit, PtFd *ret_fd)
     return 0;
 }
 
-int pt_fd_reserve_spare(PtFs *fs, PtFd *ret_fd)
+static uint32_t spare_limit(const PtFs *fs)
 {
     uint32_t most = fs->config.max_descriptors;
-    return reserve(fs, most - most / KEPT_FREE, ret_fd);
+    return most - most / KEPT_FREE;
+}
+
+int pt_fd_reserve_spare(PtFs *fs, PtFd *ret_fd)
+{
+    return reserve(fs, spare_limit(fs), ret_fd);
+}
+
+bool pt_fd_has_spare(const PtFs *fs)
+{
+    return atomic_load_explicit(&fs->n_descriptors, memory_order_relaxed) <
+           spare_limit(fs);
 }
 
 int pt_fd_reserve_idle(PtFs *fs, PtFd *ret_fd)

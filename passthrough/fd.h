@@ -3,6 +3,7 @@
 #define PASSTHROUGH_FD_H
 
 #include <glib.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
 
@@ -25,6 +26,8 @@ int pt_fd_reserve(PtFs *fs, PtFd *ret_fd);
 /** pt_fd_reserve_spare() - the same for an inode that can do without: takes it from
  * nobody, and leaves some for what cannot. */
 int pt_fd_reserve_spare(PtFs *fs, PtFd *ret_fd);
+/** pt_fd_has_spare() - Return: whether that would do. */
+bool pt_fd_has_spare(const PtFs *fs);
 /** pt_fd_reserve_idle() - the same, or in exchange for an inode that is idle and quickly
  * found. */
 int pt_fd_reserve_idle(PtFs *fs, PtFd *ret_fd);

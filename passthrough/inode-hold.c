@@ -9,8 +9,8 @@
 
 /*
  * The word, from its lowest bit: the descriptor plus one, or 0 for none; how many have it
- * pinned; whether it was used since eviction looked last; the tag of the thread that is
- * about to close it.
+ * pinned; whether it was used since eviction looked last, or since it has none; the tag
+ * of the thread that is about to close it.
  *
  * That thread may only close it if the word is still what it left: a pin, even one that
  * has ended, removed the tag. A tag comes again after 65,535 attempts; a thread would
@@ -134,14 +134,23 @@ void pt_hold_unpin(PtInode *inode)
     atomic_fetch_sub_explicit(&inode->hold, PIN, memory_order_release);
 }
 
-bool pt_hold_install(PtFs *fs, PtInode *inode, int fd)
+bool pt_hold_note_use(PtInode *inode)
 {
     uint64_t none = 0;
-    if (!atomic_compare_exchange_strong_explicit(
-            &inode->hold, &none, (word_of(fd) | USED) + PIN, memory_order_acq_rel,
-            memory_order_relaxed)) {
-        return false;
-    }
+    return !atomic_compare_exchange_strong_explicit(
+        &inode->hold, &none, USED, memory_order_relaxed, memory_order_relaxed);
+}
+
+bool pt_hold_install(PtFs *fs, PtInode *inode, int fd)
+{
+    uint64_t word = atomic_load_explicit(&inode->hold, memory_order_relaxed);
+    do {
+        if (fd_of(word) >= 0) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(
+        &inode->hold, &word, (word_of(fd) | USED) + PIN, memory_order_acq_rel,
+        memory_order_relaxed));
     enter(fs, fd, inode->slot.index);
     return true;
 }

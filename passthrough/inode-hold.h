@@ -42,6 +42,9 @@ int pt_hold_fd(PtInode *inode);
  * Return: it, or -1 if there is none. Every success is ended by pt_hold_unpin(). */
 int pt_hold_pin(PtInode *inode);
 void pt_hold_unpin(PtInode *inode);
+/** pt_hold_note_use() - an inode without descriptor was used, and did without.
+ * Return: whether it was before, since it last had one. */
+bool pt_hold_note_use(PtInode *inode);
 /** pt_hold_install() - give an inode that has none a descriptor, pinned.
  * Return: whether it had none; else nothing has changed. */
 bool pt_hold_install(PtFs *fs, PtInode *inode, int fd);

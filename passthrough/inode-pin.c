@@ -319,11 +319,19 @@ int pt_node_get(PtFs *fs, uint64_t nodeid, PtNode *ret_node)
     return pt_node_get_seen(fs, nodeid, ret_node, NULL);
 }
 
+/* Whether an inode can do without a descriptor: it is rarely used, or there is no room.
+ */
+static bool may_stay_closed(PtFs *fs, PtInode *inode)
+{
+    return inode->held == PT_HELD_NAME &&
+           (!pt_hold_note_use(inode) || !pt_fd_has_spare(fs));
+}
+
 /* Whether what is at the inode's place is the inode. */
 static bool is_at_home(const PtNode *node, struct statx *ret_seen)
 {
     g_auto(PtHome) home = {0};
-    if (node->inode->held != PT_HELD_NAME || !pt_home_get(node->fs, node->inode, &home)) {
+    if (!pt_home_get(node->fs, node->inode, &home)) {
         return false;
     }
     pt_inode_ref(home.parent);
@@ -340,7 +348,8 @@ int pt_node_stat(PtFs *fs, uint64_t nodeid, struct statx *ret_seen)
     if (r < 0) {
         return r;
     }
-    if (!pt_node_pin_open(&node) && is_at_home(&node, ret_seen)) {
+    if (!pt_node_pin_open(&node) && may_stay_closed(fs, node.inode) &&
+        is_at_home(&node, ret_seen)) {
         return 0;
     }
     ret_seen->stx_mask = 0;

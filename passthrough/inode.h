@@ -103,8 +103,9 @@ int pt_node_get(PtFs *fs, uint64_t nodeid, PtNode *ret_node);
 /** pt_node_get_seen() - the same. @seen: its attributes, if the file had to be opened;
  * else left as it is, or with an stx_mask of 0. */
 int pt_node_get_seen(PtFs *fs, uint64_t nodeid, PtNode *ret_node, struct statx *seen);
-/** pt_node_stat() - statx(2) of the inode behind an id of the guest's, which is not
- * opened for it if it still is at its place. Return: as pt_node_get(). */
+/** pt_node_stat() - statx(2) of the inode behind an id of the guest's. It is not opened
+ * for that if it still is at its place, and this is the first time or there is no room.
+ * Return: as pt_node_get(). */
 int pt_node_stat(PtFs *fs, uint64_t nodeid, struct statx *ret_seen);
 void pt_node_clear(PtNode *node);
 

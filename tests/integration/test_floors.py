@@ -85,6 +85,12 @@ def looked_up(s):
     return s.client.lookup(fuse.ROOT, s.next_name()).nodeid
 
 
+def asked_twice(s):
+    node = looked_up(s)
+    s.client.getattr(node)
+    s.client.getattr(node)
+
+
 def unlinked(s):
     name = s.next_name()
     node = s.client.lookup(fuse.ROOT, name).nodeid
@@ -101,6 +107,7 @@ ROWS = {
                              'statx'),
     'LOOKUP, GETATTR': (lambda s: s.client.getattr(looked_up(s)),
                         'statx statx'),
+    'LOOKUP, GETATTR, GETATTR': (asked_twice, 'statx statx openat2 statx'),
     'LOOKUP, UNLINK, FORGET': (unlinked, 'statx statx openat2 statx unlinkat close'),
     'GETATTR': (lambda s: s.client.getattr(s.file), 'statx'),
     'SETATTR (chmod)': (lambda s: s.client.setattr(s.file, 1, mode=0o640),

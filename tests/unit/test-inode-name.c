@@ -50,9 +50,11 @@ static void test_listing_opens_nothing(void)
     g_assert_cmpuint(n_named(&s), ==, MANY);
     g_assert_cmpuint(getattr(&s, ids[7]).stx.stx_ino, ==, host_stat(&s, "7").st_ino);
     g_assert_false(is_open(&s, ids[7]));
+    g_assert_cmpuint(getattr(&s, ids[7]).stx.stx_ino, ==, host_stat(&s, "7").st_ino);
+    g_assert_true(is_open(&s, ids[7]));
     g_assert_cmpint(content(&s, ids[8]), ==, 'x');
     g_assert_true(is_open(&s, ids[8]));
-    g_assert_cmpuint(scratch_stats(&s).descriptors, ==, 2);
+    g_assert_cmpuint(scratch_stats(&s).descriptors, ==, 3);
     for (int i = 0; i < MANY; i++) {
         pt_forget(s.fs, ids[i], 2);
     }
