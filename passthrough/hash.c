@@ -13,12 +13,12 @@ typedef struct Sip {
     uint64_t v[4];
 } Sip;
 
-static uint64_t rotate(uint64_t value, unsigned bits)
+static inline uint64_t rotate(uint64_t value, unsigned bits)
 {
     return value << bits | value >> (64 - bits);
 }
 
-static void sip_round(Sip *s)
+static inline void sip_round(Sip *s)
 {
     s->v[0] += s->v[1];
     s->v[2] += s->v[3];
@@ -32,7 +32,7 @@ static void sip_round(Sip *s)
     s->v[2] = rotate(s->v[2], 32);
 }
 
-static void sip_word(Sip *s, uint64_t word)
+static inline void sip_word(Sip *s, uint64_t word)
 {
     s->v[3] ^= word;
     sip_round(s);
