@@ -21,7 +21,7 @@ enum { FIRST_HEADS = 8 };
 
 static PtInode *inode_at(const PtFs *fs, uint32_t index)
 {
-    return (PtInode *)(void *)pt_slots_at(&fs->inodes, index);
+    return (PtInode *)(void *)pt_slots_given(&fs->inodes, index);
 }
 
 static uint32_t next_of(PtInode *inode)

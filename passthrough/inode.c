@@ -60,7 +60,7 @@ bool pt_identity_equal(const PtIdentity *a, const PtIdentity *b)
 
 PtInode *pt_inode_at(const PtFs *fs, uint32_t index)
 {
-    return (PtInode *)(void *)pt_slots_at(&fs->inodes, index);
+    return (PtInode *)(void *)pt_slots_given(&fs->inodes, index);
 }
 
 mode_t pt_inode_type(const PtInode *inode)

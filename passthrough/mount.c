@@ -90,11 +90,6 @@ void pt_mounts_clear(PtMounts *mounts)
     }
 }
 
-PtMount *pt_mount_at(const PtMounts *mounts, uint32_t index)
-{
-    return (PtMount *)(void *)pt_slots_at(&mounts->slots, index);
-}
-
 static uint32_t next_of(PtMount *mount)
 {
     return atomic_load_explicit(&mount->slot.next, memory_order_relaxed);

@@ -100,6 +100,9 @@ static inline bool pt_mount_readonly(const PtMount *mount)
     return atomic_load_explicit(&mount->readonly, memory_order_relaxed);
 }
 /** pt_mount_at() - the entry behind an index whose reference the caller answers for. */
-PtMount *pt_mount_at(const PtMounts *mounts, uint32_t index);
+static inline PtMount *pt_mount_at(const PtMounts *mounts, uint32_t index)
+{
+    return (PtMount *)(void *)pt_slots_given(&mounts->slots, index);
+}
 
 #endif

@@ -13,11 +13,7 @@
  * A generation is used once: a slot that has had all of them is not used again.
  */
 
-enum {
-    CHUNK_SHIFT = 12,
-    CHUNK_SLOTS = 1 << CHUNK_SHIFT,
-    N_CHUNKS = 1 << 16,
-};
+enum { N_CHUNKS = 1 << 16 };
 
 #define REFERENCES UINT64_C(0xffffffff)
 /* Far above what threads, handles and children can hold; an overflow would free a slot
@@ -66,7 +62,7 @@ void pt_slots_clear(PtSlots *slots)
         if (chunk == NULL) {
             break;
         }
-        unmap_memory(chunk, CHUNK_SLOTS * slots->slot_size);
+        unmap_memory(chunk, PT_CHUNK_SLOTS * slots->slot_size);
     }
     unmap_memory((void *)slots->chunks, N_CHUNKS * sizeof(slots->chunks[0]));
     *slots = (PtSlots){0};
@@ -74,15 +70,12 @@ void pt_slots_clear(PtSlots *slots)
 
 PtSlot *pt_slots_at(const PtSlots *slots, uint32_t index)
 {
-    uint32_t n = index >> CHUNK_SHIFT;
-    if (n >= N_CHUNKS) {
+    uint32_t n = index >> PT_CHUNK_SHIFT;
+    if (n >= N_CHUNKS ||
+        atomic_load_explicit(&slots->chunks[n], memory_order_acquire) == NULL) {
         return NULL;
     }
-    char *chunk = atomic_load_explicit(&slots->chunks[n], memory_order_acquire);
-    if (chunk == NULL) {
-        return NULL;
-    }
-    return (PtSlot *)(void *)(chunk + (index & (CHUNK_SLOTS - 1)) * slots->slot_size);
+    return pt_slots_given(slots, index);
 }
 
 uint32_t pt_slots_end(const PtSlots *slots)
@@ -98,7 +91,7 @@ static bool ensure_chunk(PtSlots *slots, uint32_t n)
     if (atomic_load_explicit(&slots->chunks[n], memory_order_acquire) != NULL) {
         return true;
     }
-    size_t size = CHUNK_SLOTS * slots->slot_size;
+    size_t size = PT_CHUNK_SLOTS * slots->slot_size;
     char *chunk = map_memory(size);
     if (chunk == NULL) {
         return false;
@@ -116,12 +109,12 @@ static PtSlot *take_new(PtSlots *slots)
 {
     uint32_t index = atomic_load_explicit(&slots->next_new, memory_order_relaxed);
     do {
-        if (!ensure_chunk(slots, index >> CHUNK_SHIFT)) {
+        if (!ensure_chunk(slots, index >> PT_CHUNK_SHIFT)) {
             return NULL;
         }
     } while (!atomic_compare_exchange_weak_explicit(
         &slots->next_new, &index, index + 1, memory_order_acq_rel, memory_order_relaxed));
-    PtSlot *slot = pt_slots_at(slots, index);
+    PtSlot *slot = pt_slots_given(slots, index);
     slot->index = index;
     return slot;
 }
@@ -135,7 +128,7 @@ static PtSlot *take_free(PtSlots *slots)
         if (index_of(head) == 0) {
             return NULL;
         }
-        slot = pt_slots_at(slots, index_of(head));
+        slot = pt_slots_given(slots, index_of(head));
         after = (generation_of(head) + 1) << 32 |
                 atomic_load_explicit(&slot->next, memory_order_relaxed);
     } while (!atomic_compare_exchange_weak_explicit(

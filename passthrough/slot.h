@@ -25,6 +25,9 @@ typedef struct PtSlot {
     uint32_t index;         /* its own, fixed */
 } PtSlot;
 
+/* Slots lie in chunks of so many. */
+enum { PT_CHUNK_SHIFT = 12, PT_CHUNK_SLOTS = 1 << PT_CHUNK_SHIFT };
+
 /** typedef PtSlots - a table of slots of one size. Its memory is never unmapped or moved
  * before pt_slots_clear(), so a stale index can always be looked at. */
 typedef struct PtSlots {
@@ -65,6 +68,16 @@ uint64_t pt_slot_id(const PtSlot *slot);
 /** pt_slots_at() - Return: the slot at @index, in whatever state, or NULL where there was
  * never one. */
 PtSlot *pt_slots_at(const PtSlots *slots, uint32_t index);
+/** pt_slots_given() - Return: the slot at an @index that has been given out, in whatever
+ * state. */
+static inline PtSlot *pt_slots_given(const PtSlots *slots, uint32_t index)
+{
+    char *chunk = atomic_load_explicit(&slots->chunks[index >> PT_CHUNK_SHIFT],
+                                       memory_order_acquire);
+    size_t offset = (index & (PT_CHUNK_SLOTS - 1)) * slots->slot_size;
+    return (PtSlot *)(void *)(chunk + offset);
+}
+
 /** pt_slots_end() - Return: one more than the highest index ever given out. */
 uint32_t pt_slots_end(const PtSlots *slots);
 
