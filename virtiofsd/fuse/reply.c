@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Encoders from the file system's terms to FUSE's. Every struct starts as zero, so that
- * padding carries nothing of ours to the guest.
+ * padding carries nothing of ours to the guest. What READDIRPLUS makes for each name has
+ * no padding, and every member is written once, where it belongs.
  */
 #include "virtiofsd/fuse/reply.h"
 
@@ -42,15 +43,15 @@ static uint32_t encode_flags(const Request *request, uint64_t nodeid, const PtAt
     return (submount ? FUSE_ATTR_SUBMOUNT : 0) | (dax ? FUSE_ATTR_DAX : 0);
 }
 
-static struct fuse_attr encode_attr(const Request *request, uint64_t nodeid,
-                                    const PtAttr *attr)
+static void encode_attr(const Request *request, uint64_t nodeid, const PtAttr *attr,
+                        struct fuse_attr *out)
 {
     const struct statx *stx = &attr->stx;
     uint32_t uid;
     uint32_t gid;
 
     pt_attr_owner(request->fs, attr, &uid, &gid);
-    return (struct fuse_attr){
+    *out = (struct fuse_attr){
         .ino = stx->stx_ino,
         .size = stx->stx_size,
         .blocks = stx->stx_blocks,
@@ -70,24 +71,25 @@ static struct fuse_attr encode_attr(const Request *request, uint64_t nodeid,
     };
 }
 
-static struct fuse_entry_out encode_entry(const Request *request, const PtEntry *entry)
+static void encode_entry(const Request *request, const PtEntry *entry,
+                         struct fuse_entry_out *out)
 {
     const SessionConfig *config = &request->session->config;
 
-    return (struct fuse_entry_out){
-        .nodeid = entry->nodeid, /* never reused: the generation is part of it */
-        .entry_valid = seconds(config->entry_timeout_ns),
-        .entry_valid_nsec = nanoseconds(config->entry_timeout_ns),
-        .attr_valid = seconds(config->attr_timeout_ns),
-        .attr_valid_nsec = nanoseconds(config->attr_timeout_ns),
-        .attr = encode_attr(request, entry->nodeid, &entry->attr),
-    };
+    out->nodeid = entry->nodeid; /* never reused: the generation is part of it */
+    out->generation = 0;
+    out->entry_valid = seconds(config->entry_timeout_ns);
+    out->entry_valid_nsec = nanoseconds(config->entry_timeout_ns);
+    out->attr_valid = seconds(config->attr_timeout_ns);
+    out->attr_valid_nsec = nanoseconds(config->attr_timeout_ns);
+    encode_attr(request, entry->nodeid, &entry->attr, &out->attr);
 }
 
 int reply_entry(Request *request, const PtEntry *entry)
 {
-    struct fuse_entry_out out = encode_entry(request, entry);
+    struct fuse_entry_out out;
 
+    encode_entry(request, entry, &out);
     return reply_bytes(request, &out, sizeof(out));
 }
 
@@ -108,9 +110,9 @@ int reply_attr(Request *request, const PtAttr *attr)
     struct fuse_attr_out out = {
         .attr_valid = seconds(timeout_ns),
         .attr_valid_nsec = nanoseconds(timeout_ns),
-        .attr = encode_attr(request, request->header.nodeid, attr),
     };
 
+    encode_attr(request, request->header.nodeid, attr, &out.attr);
     return reply_bytes(request, &out, sizeof(out));
 }
 
@@ -214,44 +216,47 @@ size_t reply_dirent_size(uint32_t length, bool plus)
     return FUSE_REC_ALIGN(fixed + length);
 }
 
-/* The caller has checked the room for all of it, padding included. */
-static void write_dirent(Request *request, const PtDirent *dirent)
+static struct fuse_dirent encode_dirent(const PtDirent *dirent)
 {
-    size_t size = reply_dirent_size(dirent->name_length, false);
-    struct fuse_dirent out = {
+    return (struct fuse_dirent){
         .ino = dirent->ino,
         .off = dirent->offset,
         .namelen = dirent->name_length,
         .type = dirent->type,
     };
+}
 
-    (void)iov_write(&request->writer, &out, sizeof(out));
+/* The fixed part of a record, the name, and zeros up to the next record. */
+static int reply_record(Request *request, const void *fixed, size_t size,
+                        const PtDirent *dirent)
+{
+    size_t padded = FUSE_REC_ALIGN(size + dirent->name_length);
+
+    if (padded > iov_writer_room(&request->writer)) {
+        return -EINVAL;
+    }
+    (void)iov_write(&request->writer, fixed, size); /* there is room for all of it */
     (void)iov_write(&request->writer, dirent->name, dirent->name_length);
-    (void)iov_write_zeros(&request->writer, size - sizeof(out) - dirent->name_length);
+    (void)iov_write_zeros(&request->writer, padded - size - dirent->name_length);
+    return 0;
 }
 
 int reply_dirent(Request *request, const PtDirent *dirent)
 {
-    if (reply_dirent_size(dirent->name_length, false) >
-        iov_writer_room(&request->writer)) {
-        return -EINVAL;
-    }
-    write_dirent(request, dirent);
-    return 0;
+    struct fuse_dirent out = encode_dirent(dirent);
+
+    return reply_record(request, &out, FUSE_NAME_OFFSET, dirent);
 }
 
 int reply_direntplus(Request *request, const PtDirent *dirent, const PtEntry *entry)
 {
-    struct fuse_entry_out out = {0};
+    struct fuse_direntplus out;
 
-    if (reply_dirent_size(dirent->name_length, true) >
-        iov_writer_room(&request->writer)) {
-        return -EINVAL;
-    }
+    out.dirent = encode_dirent(dirent);
     if (entry->nodeid != 0) {
-        out = encode_entry(request, entry);
+        encode_entry(request, entry, &out.entry_out);
+    } else {
+        out.entry_out = (struct fuse_entry_out){0};
     }
-    (void)iov_write(&request->writer, &out, sizeof(out));
-    write_dirent(request, dirent);
-    return 0;
+    return reply_record(request, &out, FUSE_NAME_OFFSET_DIRENTPLUS, dirent);
 }
