@@ -156,12 +156,17 @@ void pt_dir_unread(PtDirCursor *cursor, const PtDirent *dirent)
     pt_dir_stream_unread(cursor->stream);
 }
 
+static bool is_dots(const char *name)
+{
+    return name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'));
+}
+
 int pt_dir_lookup(PtDirCursor *cursor, const PtDirent *dirent, PtEntry *ret_entry)
 {
     PtFs *fs = cursor->fs;
     const PtHandle *handle = cursor->handle;
     PtPlace place = {pt_handle_inode(fs, handle), handle->fd, dirent->name};
-    if (strcmp(dirent->name, ".") == 0 || strcmp(dirent->name, "..") == 0) {
+    if (is_dots(dirent->name)) {
         memset(ret_entry, 0, sizeof(*ret_entry));
         return 0;
     }

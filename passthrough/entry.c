@@ -196,19 +196,21 @@ static int look_up_by_handle(PtFs *fs, const PtPlace *place, PtEntry *ret_entry)
     return pt_entry_open(fs, place, &fd, ret_entry);
 }
 
-int pt_entry_list(PtFs *fs, const PtPlace *place, PtEntry *ret_entry)
+/* @spare: rather than at the cost of another, it is not looked up at all. */
+static int list_opened(PtFs *fs, const PtPlace *place, bool spare, PtEntry *ret_entry)
 {
     g_auto(PtFd) fd = {.fd = -1};
+    int r = spare ? pt_fd_reserve_spare(fs, &fd) : pt_fd_reserve(fs, &fd);
+    return r < 0 ? r : pt_entry_open(fs, place, &fd, ret_entry);
+}
+
+int pt_entry_list(PtFs *fs, const PtPlace *place, PtEntry *ret_entry)
+{
     if (pt_inode_by_handle(fs, place->parent)) {
         return look_up_by_handle(fs, place, ret_entry);
     }
     int r = list(fs, place, PATIENCE_NONE, ret_entry);
-    if (!needs_opening(r)) {
-        return r;
-    }
-    /* Rather than at the cost of another, it is not looked up at all. */
-    r = r == -EAGAIN ? pt_fd_reserve_spare(fs, &fd) : pt_fd_reserve(fs, &fd);
-    return r < 0 ? r : pt_entry_open(fs, place, &fd, ret_entry);
+    return needs_opening(r) ? list_opened(fs, place, r == -EAGAIN, ret_entry) : r;
 }
 
 /* ---- by all means ------------------------------------------------------------------ */
