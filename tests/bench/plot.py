@@ -94,4 +94,4 @@ def _squeeze(path):
     while n:
         text, n = re.subn(r'<g\s[^>]*>\s*</g>\s*', '', text)
     with open(path, 'w', encoding='utf-8') as file:
-        file.write(text)
+        file.write(re.sub(r'\s*\n', '\n', text))

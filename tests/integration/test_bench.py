@@ -53,6 +53,17 @@ def test_every_row(bench, depths, flags):
             depths)
 
 
+@pytest.mark.sandboxed
+def test_a_peer(bench, binary):
+    """It takes part, with the flags that all have."""
+    done, record = bench('--quick', '--depth', '4', '--rows', 'getattr', '--kata',
+                         peer=f'{binary} --socket-path={{socket}} --shared-dir={{share}}')
+    assert done.returncode == 0, done.stderr
+    assert {entry['daemon'] for entry in record['figures']} == {'ours', 'qemu', 'peer'}
+    assert record['commands']['peer'][-3:] == record['commands']['ours'][-3:]
+    assert 'to peer' in done.stdout
+
+
 def test_what_did_not_run(bench):
     """The others' figures are shown all the same."""
     done, record = bench('--quick', '--depth', '4', '--rows', 'getattr,statfs',

@@ -9,10 +9,12 @@ import sys
 
 import pytest
 
+import bridge
 from conftest import TESTS
 
 sys.path.append(os.path.join(TESTS, 'bench'))
 
+import mounted  # noqa: E402
 import workload  # noqa: E402
 
 pytestmark = pytest.mark.unwatched('its daemons are its own')
@@ -63,6 +65,18 @@ def test_requests(work):
     assert set(sent['read-new', 'ours']) <= {'LOOKUP', 'GETATTR', 'OPEN', 'READ',
                                              'RELEASE', *UNCOUNTED}
     assert 'read-often' in done.stdout.partition('for each file or transfer')[2]
+
+
+@pytest.mark.parametrize(('status', 'opcodes', 'well'), [
+    (bridge.UNMOUNTED, (), True), (bridge.MALFORMED, (38,), True),
+    (bridge.MALFORMED, (3, 38), False), (bridge.MALFORMED, (3,), False),
+    (bridge.GAVE_UP, (38,), False)])
+def test_an_unanswered_destroy(status, opcodes, well):
+    """That alone is let pass."""
+    log = ''.join(f'bridge: malformed answer to opcode {opcode}: used 0, len 0\n'
+                  for opcode in opcodes)
+    log += f'bridge: 40 requests, {len(opcodes)} malformed answers\n'
+    assert mounted.says_goodbye(status, log) == well
 
 
 def test_what_did_not_run(work):
