@@ -151,23 +151,29 @@ class Guest:
             leaks.check(self.socket_path,
                         lambda: self.run('echo 3 >/proc/sys/vm/drop_caches'))
 
+    def _program(self):
+        return [QEMU]
+
+    def _device(self):
+        queues = self.shape['queues']
+        more = f',num-request-queues={queues}' if queues > 1 else ''
+        return f'vhost-user-fs-pci,chardev=char-fs,tag={TAG},queue-size=1024{more}'
+
     def _command(self):
         shape, image = self.shape, self.files
         # Several vCPU threads can corrupt guests newer than 6.1 under QEMU 7.2's TCG.
         tcg = 'tcg,thread=single' if shape['cpus'] > 1 else 'tcg'
         # Its CMPXCHG16B spoils the flags now and then; Linux allocates memory with it.
-        queues = f',num-request-queues={shape["queues"]}' if shape['queues'] > 1 else ''
         return [
             # The guest ends with the test that started it, however that ends.
-            'setpriv', '--pdeathsig', 'KILL', QEMU, '-accel', tcg, '-M', 'q35',
+            'setpriv', '--pdeathsig', 'KILL', *self._program(),
+            '-accel', tcg, '-M', 'q35',
             '-nodefaults', '-no-user-config', '-display', 'none', '-cpu', 'qemu64,-cx16',
             '-smp', str(shape['cpus']), '-m', f'{shape["memory"]}M,slots=4,maxmem=4G',
             '-object', f'memory-backend-memfd,id=mem,size={shape["memory"]}M,share=on',
             '-numa', 'node,memdev=mem',
             '-chardev', f'socket,id=char-fs,path={self.socket_path}',
-            '-device',
-            f'vhost-user-fs-pci,chardev=char-fs,tag={TAG},queue-size=1024{queues}',
-            '-device', 'virtio-serial-pci',
+            '-device', self._device(), '-device', 'virtio-serial-pci',
             '-chardev', f'socket,id=control,path={self.folder}/control',
             '-device', 'virtserialport,chardev=control,name=guest.control',
             '-chardev', f'socket,id=monitor,path={self.folder}/monitor',

@@ -87,6 +87,36 @@ def source_of(package):
                 if '.orig.tar.' in name and not name.endswith('.asc'))
 
 
+def tree_of(package, suite):
+    """A folder with the files of a package and of all that it depends on, of another
+    suite than this machine's. None of it is installed. Raises Unavailable.
+    """
+    name = f'tree-{suite}-{package}'
+    folder = os.path.join(cache_folder(), name)
+    with locked(name):
+        if not os.path.isdir(folder):
+            with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
+                _unpack_all(scratch, package, suite)
+                os.rename(f'{scratch}/made', folder)
+    return folder
+
+
+def _unpack_all(scratch, package, suite):
+    apt = Apt(os.path.join(scratch, 'apt'), [f'deb {MIRROR} {suite} main'])
+    nothing = f'{scratch}/status'  # is installed: all that it needs is fetched
+    with open(nothing, 'wb'):
+        pass
+    apt.options += ['-o', f'Dir::State::status={nothing}',
+                    '-o', 'APT::Install-Recommends=false', '-o', 'Debug::NoLocking=1']
+    apt.run('apt-get', '-q', 'update')
+    apt.run('apt-get', '-q', '-y', '--download-only', 'install', package)
+    archives = f'{scratch}/apt/cache/archives'
+    for deb in sorted(os.listdir(archives)):
+        if deb.endswith('.deb'):
+            subprocess.run(['dpkg-deb', '-x', f'{archives}/{deb}', f'{scratch}/made'],
+                           check=True)
+
+
 def debs_of(*packages):
     """The paths of binary packages. Raises Unavailable."""
     folder = _fetched('debs-' + '-'.join(packages), 'deb', ['download', *packages])
