@@ -180,14 +180,14 @@ static void test_limit(void)
     g_assert_cmpuint(vu_memory_count(memory), ==, VU_MEMORY_MAX_REGIONS);
     for (i = 1; i <= VU_MEMORY_MAX_REGIONS; i++) {
         uint64_t length = 2 * PAGE;
-        char *host = vu_memory_at_gpa(memory, i * 2 * PAGE, &length, NULL);
+        char *host = vu_memory_at_gpa(memory, i * 2 * PAGE, &length);
         g_assert_nonnull(host);
         g_assert_cmpuint(length, ==, PAGE);
         g_assert_true(host ==
                       vu_memory_at_uva(memory, i * 2 * PAGE + (1ull << 40), PAGE));
         length = 1;
-        g_assert_null(vu_memory_at_gpa(memory, i * 2 * PAGE + PAGE, &length, NULL));
-        g_assert_null(vu_memory_at_gpa(memory, i * 2 * PAGE - 1, &length, NULL));
+        g_assert_null(vu_memory_at_gpa(memory, i * 2 * PAGE + PAGE, &length));
+        g_assert_null(vu_memory_at_gpa(memory, i * 2 * PAGE - 1, &length));
     }
 }
 
@@ -196,35 +196,36 @@ static void test_translate(void)
     const uint64_t uva = 0x7f0000000000;
     g_autoptr(VuMemory) memory = vu_memory_new();
     uint64_t length;
-    size_t hint = 0;
+    VuMemoryWindow window;
 
     length = 1;
-    g_assert_null(vu_memory_at_gpa(memory, 0, &length, &hint));
+    g_assert_null(vu_memory_at_gpa(memory, 0, &length));
     g_assert_null(vu_memory_at_uva(memory, 0, 0));
     g_assert_cmpint(add(&memory, 0x100000, 4 * PAGE, uva), ==, 0);
     g_assert_cmpint(add(&memory, 0x100000 + 4 * PAGE, 4 * PAGE, uva + 8 * PAGE), ==, 0);
 
-    for (hint = 0; hint < 4; hint++) { /* a wrong hint is only slower */
-        size_t used = hint;
-        length = 100;
-        char *first = vu_memory_at_gpa(memory, 0x100000, &length, &used);
-        g_assert_cmpuint(length, ==, 100);
-        g_assert_cmpuint(used, ==, 0);
-        length = UINT64_MAX;
-        char *last = vu_memory_at_gpa(memory, 0x100000 + 4 * PAGE - 1, &length, &used);
-        g_assert_cmpuint(length, ==, 1);
-        g_assert_true(last == first + 4 * PAGE - 1);
-        length = UINT64_MAX;
-        g_assert_nonnull(vu_memory_at_gpa(memory, 0x100000 + 5 * PAGE, &length, &used));
-        g_assert_cmpuint(length, ==, 3 * PAGE);
-        g_assert_cmpuint(used, ==, 1);
-    }
+    length = 100;
+    char *first = vu_memory_at_gpa(memory, 0x100000, &length);
+    g_assert_cmpuint(length, ==, 100);
+    length = UINT64_MAX;
+    char *last = vu_memory_at_gpa(memory, 0x100000 + 4 * PAGE - 1, &length);
+    g_assert_cmpuint(length, ==, 1);
+    g_assert_true(last == first + 4 * PAGE - 1);
+    length = UINT64_MAX;
+    char *second = vu_memory_at_gpa(memory, 0x100000 + 5 * PAGE, &length);
+    g_assert_nonnull(second);
+    g_assert_cmpuint(length, ==, 3 * PAGE);
+    g_assert_true(vu_memory_window(memory, 0x100000 + 8 * PAGE - 1, &window));
+    g_assert_cmpuint(window.gpa, ==, 0x100000 + 4 * PAGE);
+    g_assert_cmpuint(window.size, ==, 4 * PAGE);
+    g_assert_true((char *)window.host == second - PAGE);
+    g_assert_false(vu_memory_window(memory, 0x100000 + 8 * PAGE, &window));
     length = 0;
-    g_assert_null(vu_memory_at_gpa(memory, 0x100000, &length, NULL));
+    g_assert_null(vu_memory_at_gpa(memory, 0x100000, &length));
     length = 1;
-    g_assert_null(vu_memory_at_gpa(memory, 0x100000 - 1, &length, NULL));
-    g_assert_null(vu_memory_at_gpa(memory, 0x100000 + 8 * PAGE, &length, NULL));
-    g_assert_null(vu_memory_at_gpa(memory, UINT64_MAX, &length, NULL));
+    g_assert_null(vu_memory_at_gpa(memory, 0x100000 - 1, &length));
+    g_assert_null(vu_memory_at_gpa(memory, 0x100000 + 8 * PAGE, &length));
+    g_assert_null(vu_memory_at_gpa(memory, UINT64_MAX, &length));
 
     /* Ring addresses must lie in one region whole. */
     g_assert_nonnull(vu_memory_at_uva(memory, uva, 4 * PAGE));
@@ -252,7 +253,7 @@ static void test_offset(void)
         g_assert_cmpint(pwrite(fd, "end", 3, (off_t)(offsets[i] + 2 * PAGE - 3)), ==, 3);
         g_assert_cmpint(vu_memory_add(memory, &range, dup(fd), &larger), ==, 0);
         uint64_t length = 2 * PAGE;
-        const char *host = vu_memory_at_gpa(larger, 0, &length, NULL);
+        const char *host = vu_memory_at_gpa(larger, 0, &length);
         g_assert_cmpint(memcmp(host, "begin", 5), ==, 0);
         g_assert_cmpint(memcmp(host + 2 * PAGE - 3, "end", 3), ==, 0);
         vu_memory_unref(larger);
@@ -290,7 +291,7 @@ static void test_sharing(void)
     vu_memory_unref(memory);
     g_assert_cmpuint(count_mappings(), ==, 2);
     uint64_t length = 1;
-    *(volatile char *)vu_memory_at_gpa(memory, 0, &length, NULL) = 1;
+    *(volatile char *)vu_memory_at_gpa(memory, 0, &length) = 1;
     vu_memory_unref(memory);
     g_assert_cmpuint(count_mappings(), ==, 1);
     vu_memory_unref(without);
@@ -334,7 +335,7 @@ static void test_truncated(void)
 
     g_assert_cmpint(vu_guard_install(), ==, 0);
     g_assert_cmpint(vu_memory_add(memory, &range, dup(fd), &larger), ==, 0);
-    volatile char *host = vu_memory_at_gpa(larger, 0, &length, NULL);
+    volatile char *host = vu_memory_at_gpa(larger, 0, &length);
     host[0] = 'a';
     host[2 * PAGE] = 'b';
     g_assert_cmpint(ftruncate(fd, PAGE), ==, 0);

@@ -299,31 +299,27 @@ static const Region *find_gpa(const VuMemory *memory, uint64_t gpa)
     return &memory->regions[low - 1];
 }
 
-void *vu_memory_at_gpa(const VuMemory *memory, uint64_t gpa, uint64_t *length,
-                       size_t *hint)
+bool vu_memory_window(const VuMemory *memory, uint64_t gpa, VuMemoryWindow *ret_window)
 {
-    const Region *region = NULL;
+    const Region *region = find_gpa(memory, gpa);
 
-    if (*length == 0) {
+    if (region == NULL) {
+        return false;
+    }
+    *ret_window = (VuMemoryWindow){region->range.gpa, region->range.size, region->host};
+    return true;
+}
+
+void *vu_memory_at_gpa(const VuMemory *memory, uint64_t gpa, uint64_t *length)
+{
+    VuMemoryWindow window;
+
+    if (*length == 0 || !vu_memory_window(memory, gpa, &window)) {
         return NULL;
     }
-    if (hint != NULL && *hint < memory->n && holds(&memory->regions[*hint], gpa)) {
-        region = &memory->regions[*hint];
-    } else {
-        region = find_gpa(memory, gpa);
-        if (region == NULL) {
-            return NULL;
-        }
-        if (hint != NULL) {
-            *hint = (size_t)(region - memory->regions);
-        }
-    }
-    uint64_t offset = gpa - region->range.gpa;
-    uint64_t here = region->range.size - offset;
-    if (*length > here) {
-        *length = here;
-    }
-    return region->host + offset;
+    uint64_t offset = gpa - window.gpa;
+    *length = MIN(*length, window.size - offset);
+    return window.host + offset;
 }
 
 void *vu_memory_at_uva(const VuMemory *memory, uint64_t uva, uint64_t length)

@@ -57,16 +57,25 @@ int vu_memory_add(const VuMemory *memory, const VuMemoryRange *range, int fd_tak
 int vu_memory_remove(const VuMemory *memory, const VuMemoryRange *range,
                      VuMemory **ret_memory);
 
+/** struct VuMemoryWindow - a region as it is mapped here. */
+typedef struct VuMemoryWindow {
+    uint64_t gpa;
+    uint64_t size;
+    uint8_t *host; /* valid while the table is referenced */
+} VuMemoryWindow;
+
+/** vu_memory_window() - the region that @gpa is in. Return: whether there is one.
+ * Context: any thread holding a reference. */
+bool vu_memory_window(const VuMemory *memory, uint64_t gpa, VuMemoryWindow *ret_window);
+
 /**
  * vu_memory_at_gpa() - host address of guest physical memory.
  * @length: in: bytes wanted; out: how many are contiguous there, at least 1.
- * @hint: NULL, or where to begin to look: 0 at first, then as the last call left it.
  *
  * Return: the host address, valid while the table is referenced, or NULL if @gpa is in no
  * region or no byte is wanted. Context: any thread holding a reference.
  */
-void *vu_memory_at_gpa(const VuMemory *memory, uint64_t gpa, uint64_t *length,
-                       size_t *hint);
+void *vu_memory_at_gpa(const VuMemory *memory, uint64_t gpa, uint64_t *length);
 
 /** vu_memory_at_uva() - the same for an address in the VMM's own address space; all of
  * @length must lie in one region, else NULL. */

@@ -34,10 +34,28 @@ typedef struct Table {
 typedef struct Walk {
     const VuRingView *view;
     VuChain *chain;
-    size_t hint; /* region of the last translation */
+    VuMemoryWindow window; /* of the last translation */
     uint64_t total;
     uint32_t left; /* descriptors that may still come */
 } Walk;
+
+/* As vu_memory_at_gpa(); mostly in the region that the last one was in. */
+static inline void *translate(Walk *walk, uint64_t gpa, uint64_t *length)
+{
+    VuMemoryWindow *window = &walk->window;
+    uint64_t offset = gpa - window->gpa;
+
+    if (offset >= window->size) {
+        if (!vu_memory_window(walk->view->memory, gpa, window)) {
+            return NULL;
+        }
+        offset = gpa - window->gpa;
+    }
+    if (*length > window->size - offset) {
+        *length = window->size - offset;
+    }
+    return window->host + offset;
+}
 
 /* ---- one descriptor ---------------------------------------------------------------- */
 
@@ -67,7 +85,7 @@ static bool load_scattered(const Table *table, uint8_t *to, uint64_t offset)
         if (__builtin_add_overflow(table->gpa, offset + done, &gpa)) {
             return false;
         }
-        const uint8_t *host = vu_memory_at_gpa(table->memory, gpa, &here, NULL);
+        const uint8_t *host = vu_memory_at_gpa(table->memory, gpa, &here);
         if (host == NULL) {
             return false;
         }
@@ -139,7 +157,7 @@ static const char *add_buffer(Walk *walk, const Descriptor *descriptor)
     }
     while (left > 0) {
         uint64_t here = left;
-        void *host = vu_memory_at_gpa(walk->view->memory, gpa, &here, &walk->hint);
+        void *host = translate(walk, gpa, &here);
         if (host == NULL) {
             return "address outside guest memory";
         }
@@ -199,8 +217,7 @@ static const char *walk_indirect(Walk *walk, const Descriptor *indirect)
         indirect->length / DESC_SIZE > view->size) {
         return "indirect table of wrong length";
     }
-    const void *host =
-        vu_memory_at_gpa(view->memory, indirect->addr, &contiguous, &walk->hint);
+    const void *host = translate(walk, indirect->addr, &contiguous);
     if (host == NULL) {
         return "indirect table outside guest memory";
     }
