@@ -137,6 +137,9 @@ static ssize_t read_at_once(const PtOpenFile *file, const PtIo *io)
         return -EAGAIN;
     }
     ssize_t r = transfer_as_asked(file, preadv2, io, RWF_NOWAIT);
+    if (r == -EOPNOTSUPP) { /* ext2, by its own driver, passes for ext4 */
+        return transfer_as_asked(file, preadv2, io, 0);
+    }
     bool may_be_more = r > 0 && (io->offset + (uint64_t)r) % PAGE_LEAST == 0 &&
                        (size_t)r < total(io->iov, io->n_iov);
     return may_be_more ? -EAGAIN : r;

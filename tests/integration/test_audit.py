@@ -402,7 +402,7 @@ def test_descriptors(scene):
         if scene.case.is_apart and what.startswith('/') and not is_ours:
             assert mount_of(link) not in ours, what
     assert kinds <= {'anon_inode:[eventfd]', 'anon_inode:[eventpoll]',
-                     'anon_inode:[signalfd]'}
+                     'anon_inode:[signalfd]', 'anon_inode:[timerfd]'}
 
 
 def test_memory(scene):
