@@ -37,7 +37,7 @@
 #include "virtiofsd/workers-internal.h"
 
 /* Requests of one ring before another's turn. */
-#define BURST 8u
+#define BURST 4u
 
 static void set_waiting(Worker *self, bool waiting)
 {
@@ -65,10 +65,8 @@ static void leave(Worker *self)
     }
 }
 
-/* Run the chain's request; a request that waits is the waiter's from here on. What the
- * guest was not told of before, it is told of now, unless @relieved: another worker sees
- * to it if this one is kept. */
-static void run(Worker *self, unsigned int queue, VuRing *ring, bool relieved)
+/* Run the chain's request; a request that waits is the waiter's from here on. */
+static void run(Worker *self, unsigned int queue, VuRing *ring)
 {
     RequestBuffers buffers = {
         .in = self->chain->in,
@@ -76,21 +74,17 @@ static void run(Worker *self, unsigned int queue, VuRing *ring, bool relieved)
         .out = self->chain->out,
         .n_out = self->chain->n_out,
         .may_wait = queue != HIPRIO_QUEUE && vu_ring_may_park(ring),
-        .only_short = relieved,
+        .only_short = others_wait(self),
     };
-    if (!relieved) {
-        vu_ring_settle(ring);
-    }
     size_t length = request_run(self->request, &buffers);
 
     if (length == REQUEST_LONG) {
-        vu_ring_settle(ring);
         workers_signal(self->group->wake_fd);
         buffers.only_short = false;
         length = request_run(self->request, &buffers);
     }
     if (length != REQUEST_WAITS) {
-        vu_ring_push_more(ring, self->chain, (uint32_t)length);
+        vu_ring_push(ring, self->chain, (uint32_t)length);
         return;
     }
     uint16_t head = vu_ring_park(ring, self->chain);
@@ -106,16 +100,14 @@ static void drain(Worker *self, unsigned int queue)
     for (unsigned int n = 0; ring != NULL && !self->has_left; n++) {
         if (n == BURST && self->group->n_queues > 1) {
             self->has_more = true;
-            vu_ring_settle(ring);
             return;
         }
         if (!vu_ring_pop(ring, self->chain)) {
             return;
         }
         set_waiting(self, false);
-        bool relieved = others_wait(self);
-        relief_begin(&self->group->relief, self->index, relieved);
-        run(self, queue, ring, relieved);
+        relief_begin(&self->group->relief, self->index, others_wait(self));
+        run(self, queue, ring);
         relief_end(&self->group->relief, self->index);
         if (!pt_thread_usable()) {
             leave(self);
@@ -129,19 +121,6 @@ static void drain_group(Worker *self)
 
     for (unsigned int i = 0; i < group->n_queues; i++) {
         drain(self, group->first_queue + i);
-    }
-}
-
-/* Others may be kept, and owe the guest something. */
-static void settle_group(const Worker *self)
-{
-    const Queue *queues = &self->workers->queues[self->group->first_queue];
-
-    for (unsigned int i = 0; i < self->group->n_queues; i++) {
-        VuRing *ring = atomic_load(&queues[i].ring);
-        if (ring != NULL) {
-            vu_ring_settle(ring);
-        }
     }
 }
 
@@ -218,8 +197,6 @@ static void serve(Worker *self)
         }
         if (event < EVENT_RELIEF) {
             drain(self, event);
-        } else {
-            settle_group(self);
         }
     }
 }

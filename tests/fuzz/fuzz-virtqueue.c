@@ -47,7 +47,6 @@ enum {
     HOW_TRUNCATE = 8, /* the VMM takes memory away */
     HOW_PAUSE = 16,
     HOW_REPLACE_CALL = 32,
-    HOW_MORE = 64,
 };
 
 static void add_region(VuMemory **memory, int fd, uint64_t begin, uint64_t end)
@@ -162,8 +161,7 @@ static void serve(Bench *bench, VuRing *ring, uint32_t queue_size, uint8_t how)
         if ((how & HOW_PARK) != 0 && i % 2 == 0 && vu_ring_may_park(ring)) {
             parked.heads[parked.n++] = vu_ring_park(ring, bench->chain);
         } else {
-            ((how & HOW_MORE) != 0 ? vu_ring_push_more : vu_ring_push)(ring, bench->chain,
-                                                                       how);
+            vu_ring_push(ring, bench->chain, how);
         }
     }
     if ((how & HOW_PAUSE) != 0) {

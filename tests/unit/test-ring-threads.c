@@ -71,7 +71,7 @@ static void serve(Scene *s, VuChain *chain)
         if (atomic_load(&s->n_waiting) > 0) {
             notify(s->wake_fd);
         }
-        vu_ring_push_more(s->f.ring, chain, run_request(chain));
+        vu_ring_push(s->f.ring, chain, run_request(chain));
     }
 }
 

@@ -89,12 +89,9 @@ static bool translate_all(VuRing *ring)
     return true;
 }
 
-/* End any change. What can be popped no more is settled here, whether or not the guest
- * wants to hear of it: its memory may be gone. */
-static void update_and_unlock(VuRing *ring)
+/* To be called with the lock held after any change. */
+static void update(VuRing *ring)
 {
-    VuCall *owed = NULL;
-
     atomic_store(&ring->held, !ring->started || ring->paused);
     ring->runnable = ring->started && ring->enabled && !ring->paused && !ring->broken &&
                      ring->desc != NULL;
@@ -102,11 +99,6 @@ static void update_and_unlock(VuRing *ring)
         ring->used_index = le16toh(__atomic_load_n(&ring->used->idx, __ATOMIC_RELAXED));
         ring->synced = true;
     }
-    if (!ring->runnable && atomic_exchange(&ring->n_owed, 0) > 0) {
-        owed = vu_call_ref(ring->call);
-    }
-    pthread_mutex_unlock(&ring->lock);
-    vu_ring_interrupt(ring, owed);
 }
 
 /* ---- settings ---------------------------------------------------------------------- */
@@ -127,7 +119,8 @@ int vu_ring_set_size(VuRing *ring, uint32_t size)
     pthread_mutex_lock(&ring->lock);
     ring->size = valid ? size : 0;
     (void)translate_all(ring); /* start() says if it could not be done */
-    update_and_unlock(ring);
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
     return valid ? 0 : -EINVAL;
 }
 
@@ -184,7 +177,8 @@ int vu_ring_set_addresses(VuRing *ring, const VuRingAddresses *addresses)
         ring->has_addresses = false;
         result = -EFAULT;
     }
-    update_and_unlock(ring);
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
     return result;
 }
 
@@ -204,7 +198,8 @@ void vu_ring_set_memory(VuRing *ring, VuMemory *memory)
     VuMemory *old = ring->memory;
     ring->memory = vu_memory_ref(memory);
     bool lost = !translate_all(ring) && was_translated && ring->started;
-    update_and_unlock(ring);
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
     vu_memory_unref(old);
     if (lost) {
         log_error("queue %u is stopped: the VMM removed the memory that it lies in",
@@ -254,7 +249,8 @@ int vu_ring_start(VuRing *ring)
         ring->kicks = VU_KICKS_UNKNOWN;
         ring->known_avail = ring->next_avail;
     }
-    update_and_unlock(ring);
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
     return result;
 }
 
@@ -262,7 +258,8 @@ void vu_ring_stop(VuRing *ring)
 {
     pthread_mutex_lock(&ring->lock);
     ring->started = false;
-    update_and_unlock(ring);
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
 }
 
 void vu_ring_reset(VuRing *ring)
@@ -274,21 +271,24 @@ void vu_ring_reset(VuRing *ring)
     ring->size = 0;
     ring->next_avail = 0;
     (void)translate_all(ring); /* without addresses it only clears the pointers */
-    update_and_unlock(ring);
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
 }
 
 void vu_ring_set_enabled(VuRing *ring, bool enabled)
 {
     pthread_mutex_lock(&ring->lock);
     ring->enabled = enabled;
-    update_and_unlock(ring);
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
 }
 
 static void set_paused(VuRing *ring, bool paused)
 {
     pthread_mutex_lock(&ring->lock);
     ring->paused = paused;
-    update_and_unlock(ring);
+    update(ring);
+    pthread_mutex_unlock(&ring->lock);
 }
 
 void vu_ring_pause(VuRing *ring)

@@ -2,7 +2,6 @@
 #ifndef VIRTIOFSD_VHOST_RING_INTERNAL_H
 #define VIRTIOFSD_VHOST_RING_INTERNAL_H
 
-#include <endian.h>
 #include <linux/virtio_ring.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -11,7 +10,7 @@
 #include "virtiofsd/vhost/ring.h"
 
 /*
- * What ring.c and ring-used.c (workers) and ring-control.c (control thread) share.
+ * What ring.c (workers) and ring-control.c (control thread) share.
  */
 
 /** enum VuKicks - whether the guest was told to kick. */
@@ -65,37 +64,6 @@ struct VuRing {
     uint16_t known_avail; /* the guest's index when last read and checked */
     uint16_t used_index;  /* next entry to write */
     uint16_t signalled;   /* used_index when an interrupt was last considered */
-
-    /* Requests that the guest is to be told of with the next: see vu_ring_push_more(). */
-    _Atomic unsigned int n_owed; /* read without the lock by vu_ring_settle() */
-    bool is_quick;               /* the last of them followed each other closely */
-    uint64_t pushed_ns; /* when the last of them was; 0: the ring was empty since */
 };
-
-/* Guest memory. */
-static inline uint16_t vu_ring_load16(const __virtio16 *from)
-{
-    return le16toh(__atomic_load_n(from, __ATOMIC_SEQ_CST));
-}
-
-static inline void vu_ring_store16(__virtio16 *to, uint16_t value)
-{
-    __atomic_store_n(to, htole16(value), __ATOMIC_SEQ_CST);
-}
-
-/** vu_ring_interrupt() - write to the call descriptor, and to each one that replaces it
- * meanwhile. @call_take: or NULL. Context: without the lock. */
-void vu_ring_interrupt(VuRing *ring, VuCall *call_take);
-
-/** vu_ring_settle_owed() - what the guest is owed is owed no more. Context: with the
- * lock, on a ring that is not held back. Return: what is to be paid, or NULL. */
-VuCall *vu_ring_settle_owed(VuRing *ring);
-
-/** vu_ring_pay() - interrupt the guest; until then the ring is in flight. Context:
- * without the lock. */
-void vu_ring_pay(VuRing *ring, VuCall *owed_take);
-
-/** vu_ring_tell_held() - whoever holds the ring back is to look at it again. */
-void vu_ring_tell_held(VuRing *ring);
 
 #endif

@@ -40,7 +40,9 @@
  */
 #include "virtiofsd/vhost/ring.h"
 
+#include <endian.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "virtiofsd/log.h"
 #include "virtiofsd/vhost/guard.h"
@@ -49,12 +51,11 @@
 
 enum { BAD_AT_ONCE = 16 }; /* malformed chains that one pop retires */
 
-/* What a look at the ring leaves to be said outside the lock. */
-typedef struct Telling {
-    const char *fault; /* it is broken; or NULL */
-    VuCall *error;     /* to whom this is told */
-    VuCall *owed;      /* see vu_ring_pay() */
-} Telling;
+/* A look at the ring found it broken; said outside the lock. */
+typedef struct Fault {
+    const char *what; /* NULL: none */
+    VuCall *error;
+} Fault;
 
 /* ---- chains ------------------------------------------------------------------------ */
 
@@ -77,6 +78,22 @@ void vu_chain_free(VuChain *chain)
 
 /* ---- guest memory ------------------------------------------------------------------ */
 
+static uint16_t load16(const __virtio16 *from)
+{
+    return le16toh(__atomic_load_n(from, __ATOMIC_SEQ_CST));
+}
+
+static void store16(__virtio16 *to, uint16_t value)
+{
+    __atomic_store_n(to, htole16(value), __ATOMIC_SEQ_CST);
+}
+
+/* The guest's wish, behind the avail entries: interrupt when used_index passes this. */
+static uint16_t used_event(const VuRing *ring)
+{
+    return load16(&ring->avail->ring[ring->size]);
+}
+
 /* Our wish, behind the used entries: kick when the avail index passes this. */
 static __virtio16 *avail_event(const VuRing *ring)
 {
@@ -86,26 +103,26 @@ static __virtio16 *avail_event(const VuRing *ring)
 /* ---- looking at the avail ring (all with the lock held) ------------------------------
  */
 
-static void break_ring(VuRing *ring, const char *what, Telling *telling)
+static void break_ring(VuRing *ring, const char *what, Fault *fault)
 {
     ring->broken = true;
     ring->runnable = false;
-    telling->fault = what;
-    telling->error = vu_call_ref(ring->error);
+    fault->what = what;
+    fault->error = vu_call_ref(ring->error);
 }
 
 /* How many chains wait. The guest's index is read when fewer than two are known. */
-static unsigned int count_waiting(VuRing *ring, Telling *telling)
+static unsigned int count_waiting(VuRing *ring, Fault *fault)
 {
     uint16_t known = (uint16_t)(ring->known_avail - ring->next_avail);
 
     if (known >= 2) {
         return known;
     }
-    uint16_t index = vu_ring_load16(&ring->avail->idx);
+    uint16_t index = load16(&ring->avail->idx);
     uint16_t waiting = (uint16_t)(index - ring->next_avail);
     if (waiting > ring->size) {
-        break_ring(ring, "avail index is more than the queue size ahead", telling);
+        break_ring(ring, "avail index is more than the queue size ahead", fault);
         return 0;
     }
     ring->known_avail = index;
@@ -120,11 +137,10 @@ static bool enable_kicks(VuRing *ring)
         return false;
     }
     if (ring->kicks != VU_KICKS_ON) {
-        vu_ring_store16(&ring->used->flags,
-                        0); /* also with EVENT_IDX: Virtio 1.2, 2.7.10.1 */
+        store16(&ring->used->flags, 0); /* also with EVENT_IDX: Virtio 1.2, 2.7.10.1 */
     }
     if (ring->event_idx) {
-        vu_ring_store16(avail_event(ring), ring->next_avail);
+        store16(avail_event(ring), ring->next_avail);
     }
     ring->kicks = VU_KICKS_ON;
     ring->armed = ring->next_avail;
@@ -135,27 +151,25 @@ static bool enable_kicks(VuRing *ring)
 static void suppress_kicks(VuRing *ring)
 {
     if (!ring->event_idx && ring->kicks != VU_KICKS_OFF) {
-        vu_ring_store16(&ring->used->flags, VRING_USED_F_NO_NOTIFY);
+        store16(&ring->used->flags, VRING_USED_F_NO_NOTIFY);
         ring->kicks = VU_KICKS_OFF;
     }
 }
 
 /* Take the next head, and what the walk needs. The ring is runnable. */
-static bool take_head(VuRing *ring, VuChain *chain, VuRingView *view, Telling *telling)
+static bool take_head(VuRing *ring, VuChain *chain, VuRingView *view, Fault *fault)
 {
-    unsigned int waiting = count_waiting(ring, telling);
+    unsigned int waiting = count_waiting(ring, fault);
 
-    if (waiting == 0 && telling->fault == NULL && enable_kicks(ring)) {
-        waiting = count_waiting(ring, telling);
+    if (waiting == 0 && fault->what == NULL && enable_kicks(ring)) {
+        waiting = count_waiting(ring, fault);
     }
     if (waiting == 0) {
-        ring->pushed_ns = 0;
         return false;
     }
-    uint16_t head =
-        vu_ring_load16(&ring->avail->ring[ring->next_avail & (ring->size - 1)]);
+    uint16_t head = load16(&ring->avail->ring[ring->next_avail & (ring->size - 1)]);
     if (head >= ring->size) {
-        break_ring(ring, "head of a chain is outside the queue", telling);
+        break_ring(ring, "head of a chain is outside the queue", fault);
         return false;
     }
     ring->next_avail++;
@@ -170,26 +184,16 @@ static bool take_head(VuRing *ring, VuChain *chain, VuRingView *view, Telling *t
     return true;
 }
 
-/* Whatever was found, memory that went away meanwhile was nothing to find it in. What is
- * owed is paid once nobody else is certain to pay it. */
-static void end_look(VuRing *ring, Telling *telling)
-{
-    if (vu_guard_is_hit() && telling->fault == NULL) {
-        break_ring(ring, "guest memory is gone", telling);
-    }
-    if (telling->fault != NULL || ring->known_avail == ring->next_avail) {
-        telling->owed = vu_ring_settle_owed(ring);
-    }
-}
-
-static bool look(VuRing *ring, VuChain *chain, VuRingView *view, Telling *telling)
+static bool look(VuRing *ring, VuChain *chain, VuRingView *view, Fault *fault)
 {
     bool found = false;
 
     pthread_mutex_lock(&ring->lock);
     if (ring->runnable) {
-        found = take_head(ring, chain, view, telling);
-        end_look(ring, telling);
+        found = take_head(ring, chain, view, fault);
+        if (vu_guard_is_hit() && fault->what == NULL) {
+            break_ring(ring, "guest memory is gone", fault);
+        }
     }
     pthread_mutex_unlock(&ring->lock);
     return found;
@@ -197,19 +201,18 @@ static bool look(VuRing *ring, VuChain *chain, VuRingView *view, Telling *tellin
 
 /* ---- pop --------------------------------------------------------------------------- */
 
-static void tell(VuRing *ring, const Telling *telling)
+static void tell_fault(const VuRing *ring, const Fault *fault)
 {
     static LogLimit limit;
 
-    vu_ring_pay(ring, telling->owed);
-    if (telling->fault == NULL) {
+    if (fault->what == NULL) {
         return;
     }
     log_write_limited(&limit, LOG_LEVEL_ERROR, "queue %u is stopped: %s", ring->index,
-                      telling->fault);
-    if (telling->error != NULL) {
+                      fault->what);
+    if (fault->error != NULL) {
         /* A successor is of no interest: it learns of the next fault. */
-        (void)vu_call_signal_unref(telling->error);
+        (void)vu_call_signal_unref(fault->error);
     }
 }
 
@@ -217,10 +220,10 @@ bool vu_ring_pop(VuRing *ring, VuChain *chain)
 {
     for (uint32_t bad = 0;; bad++) {
         VuRingView view;
-        Telling telling = {0};
-        bool found = look(ring, chain, &view, &telling);
+        Fault fault = {0};
+        bool found = look(ring, chain, &view, &fault);
 
-        tell(ring, &telling);
+        tell_fault(ring, &fault);
         if (!found) {
             return false;
         }
@@ -244,25 +247,103 @@ static void disarm_kicks(VuRing *ring)
 {
     suppress_kicks(ring);
     if (ring->event_idx && ring->kicks == VU_KICKS_ON) {
-        vu_ring_store16(avail_event(ring), (uint16_t)(ring->next_avail - 1));
+        store16(avail_event(ring), (uint16_t)(ring->next_avail - 1));
         ring->kicks = VU_KICKS_OFF;
     }
 }
 
 bool vu_ring_poll(VuRing *ring)
 {
-    Telling telling = {0};
+    Fault fault = {0};
     bool found = false;
 
     pthread_mutex_lock(&ring->lock);
     if (ring->runnable) {
         disarm_kicks(ring);
-        found = count_waiting(ring, &telling) > 0;
-        end_look(ring, &telling);
+        found = count_waiting(ring, &fault) > 0;
+        if (vu_guard_is_hit() && fault.what == NULL) {
+            break_ring(ring, "guest memory is gone", &fault);
+        }
     }
     pthread_mutex_unlock(&ring->lock);
-    tell(ring, &telling);
+    tell_fault(ring, &fault);
     return found;
+}
+
+/* ---- push -------------------------------------------------------------------------- */
+
+static void put_used(VuRing *ring, uint16_t head, uint32_t length)
+{
+    vring_used_elem_t *used = &ring->used->ring[ring->used_index & (ring->size - 1)];
+
+    __atomic_store_n(&used->id, htole32(head), __ATOMIC_RELAXED);
+    __atomic_store_n(&used->len, htole32(length), __ATOMIC_RELAXED);
+    ring->used_index++;
+    store16(&ring->used->idx, ring->used_index);
+}
+
+/* Does the guest want to hear of the entries up to used_index? */
+static bool wants_interrupt(VuRing *ring)
+{
+    if (!ring->event_idx) {
+        return (load16(&ring->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT) == 0;
+    }
+    uint16_t before = ring->signalled;
+    bool known = ring->signalled_valid;
+    ring->signalled = ring->used_index;
+    ring->signalled_valid = true;
+    return !known || vring_need_event(used_event(ring), ring->used_index, before);
+}
+
+/* Write to the call descriptor, and to each one that replaces it meanwhile. */
+static void interrupt(VuRing *ring, VuCall *call)
+{
+    while (call != NULL && !vu_call_signal_unref(call)) {
+        pthread_mutex_lock(&ring->lock);
+        call = vu_call_ref(ring->call);
+        pthread_mutex_unlock(&ring->lock);
+    }
+}
+
+/* Whoever holds the ring back is to look at it again. */
+static void tell_held(VuRing *ring)
+{
+    if (atomic_load(&ring->held)) {
+        uint64_t one = 1;
+        /* Ours and non-blocking; if it is full, a wake-up is certainly pending. */
+        ssize_t written = write(ring->idle_fd, &one, sizeof(one));
+        (void)written;
+    }
+}
+
+static void end_flight(VuRing *ring)
+{
+    unsigned int left = atomic_fetch_sub(&ring->in_flight, 1) - 1;
+
+    if (left <= atomic_load(&ring->n_parked)) {
+        tell_held(ring);
+    }
+}
+
+void vu_ring_push(VuRing *ring, VuChain *chain, uint32_t length)
+{
+    VuCall *call = NULL;
+
+    pthread_mutex_lock(&ring->lock);
+    if (ring->used != NULL) {
+        put_used(ring, chain->head, length);
+        if (wants_interrupt(ring)) {
+            call = vu_call_ref(ring->call);
+        }
+    }
+    pthread_mutex_unlock(&ring->lock);
+
+    interrupt(ring, call);
+    vu_memory_unref(chain->memory);
+    chain->memory = NULL;
+    chain->n_in = 0;
+    chain->n_out = 0;
+    end_flight(ring);
 }
 
 /* ---- park -------------------------------------------------------------------------- */
@@ -274,7 +355,7 @@ uint16_t vu_ring_park(VuRing *ring, VuChain *chain)
     chain->n_in = 0;
     chain->n_out = 0;
     atomic_fetch_add(&ring->n_parked, 1);
-    vu_ring_tell_held(ring);
+    tell_held(ring);
     return chain->head;
 }
 

@@ -76,14 +76,6 @@ bool vu_ring_poll(VuRing *ring);
  */
 void vu_ring_push(VuRing *ring, VuChain *chain, uint32_t length);
 
-/** vu_ring_push_more() - the same; but if more wait and they are done quickly, the guest
- * is interrupted for some together, by a worker that is sure to pop or settle soon. */
-void vu_ring_push_more(VuRing *ring, VuChain *chain, uint32_t length);
-
-/** vu_ring_settle() - interrupt the guest for all that it has not been told of; as the
- * pop of the last chain does, or of none. Context: any worker. */
-void vu_ring_settle(VuRing *ring);
-
 /** vu_ring_park() - put a chain aside whose request waits for something: it stays in
  * flight, but runs no more; it holds no memory and no VuChain. Return: its head. */
 uint16_t vu_ring_park(VuRing *ring, VuChain *chain);
