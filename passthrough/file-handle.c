@@ -2,6 +2,7 @@
 #include "passthrough/file-handle.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -61,9 +62,17 @@ static int open_by_handle(int mount_fd, const struct file_handle *handle)
     return fd < 0 ? pt_error() : fd;
 }
 
+/* While a file is being made that gets the number of one that is gone, the kernel says
+ * of the latter that memory is short; a moment later, that it is gone. */
+enum { TRIES = 5 };
+
 int pt_file_handle_open(const PtMount *mount, const struct file_handle *handle)
 {
     int fd = open_by_handle(mount->fd.fd, handle);
+    for (int i = 1; i < TRIES && fd == -ENOMEM; i++) {
+        (void)poll(NULL, 0, 1); /* interrupted: sooner, then */
+        fd = open_by_handle(mount->fd.fd, handle);
+    }
     /* What some file systems say of a file that is gone. */
     return fd == -ENOENT ? -ESTALE : fd;
 }
