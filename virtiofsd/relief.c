@@ -13,6 +13,9 @@
  * requests until it expires, so under load it costs little, and nothing in an idle
  * daemon.
  *
+ * What was seen is atomic although only one at a time has it: that the timer expires
+ * after it was armed is known to the kernel alone.
+ *
  * No request is without relief: the count is made odd before is_armed is read, and
  * is_armed cleared before the counts are read, all sequentially consistent. So a worker
  * that found the timer armed is seen by the one whom it wakes.
@@ -59,14 +62,15 @@ static uint32_t rests_of(const Relief *self)
 static bool look(Relief *self)
 {
     uint32_t rests = rests_of(self);
-    bool is_due = rests == self->rests_seen;
+    bool is_due =
+        atomic_exchange_explicit(&self->rests_seen, rests, memory_order_relaxed) == rests;
 
-    self->rests_seen = rests;
     for (unsigned int i = 0; i < self->n; i++) {
         ReliefTurn *turn = &self->turns[i];
         uint32_t count = atomic_load(&turn->count);
-        is_due = is_due || (is_odd(count) && count == turn->seen);
-        turn->seen = count;
+        uint32_t seen =
+            atomic_exchange_explicit(&turn->seen, count, memory_order_relaxed);
+        is_due = is_due || (is_odd(count) && count == seen);
     }
     return is_due;
 }

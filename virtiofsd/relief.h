@@ -18,7 +18,7 @@
 /** struct ReliefTurn - how far a worker is; a cache line of its own. */
 typedef struct ReliefTurn {
     _Alignas(64) _Atomic uint32_t count; /* odd while it serves a request */
-    uint32_t seen;                       /* with Relief.is_armed */
+    _Atomic uint32_t seen;               /* with Relief.is_armed */
 } ReliefTurn;
 
 /** struct Relief - of the workers of a group. */
@@ -27,7 +27,7 @@ typedef struct Relief {
     ReliefTurn *turns; /* one for each worker; NULL where one is alone */
     unsigned int n;
     _Atomic bool is_armed; /* whoever sets or clears it has what is below */
-    uint32_t rests_seen;
+    _Atomic uint32_t rests_seen;
     _Atomic uint32_t n_rests; /* how often there was nothing to do */
 } Relief;
 
