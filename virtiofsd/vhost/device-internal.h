@@ -73,6 +73,9 @@ void vu_device_stop_queue(VuDevice *device, unsigned int queue);
 /** vu_device_wake_started() - have all started rings looked at. */
 void vu_device_wake_started(VuDevice *device);
 
+/** vu_device_range() - a region as a message describes it. */
+VuMemoryRange vu_device_range(const struct vu_mem_region *region);
+
 /** vu_device_use_memory_take() - give this table to all rings. */
 void vu_device_use_memory_take(VuDevice *device, VuMemory *memory_take);
 

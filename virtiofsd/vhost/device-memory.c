@@ -9,7 +9,7 @@
 #include "virtiofsd/vhost/device-internal.h"
 #include "virtiofsd/vhost/guard.h"
 
-static VuMemoryRange range_of(const struct vu_mem_region *region)
+VuMemoryRange vu_device_range(const struct vu_mem_region *region)
 {
     return (VuMemoryRange){.gpa = region->gpa,
                            .size = region->size,
@@ -27,7 +27,7 @@ static int map_table(VuMessage *message, VuMemory **ret_memory)
         return -ENOMEM;
     }
     for (uint32_t i = 0; i < wire->count; i++) {
-        VuMemoryRange range = range_of(&wire->regions[i]);
+        VuMemoryRange range = vu_device_range(&wire->regions[i]);
         VuMemory *larger = NULL;
         int fd = vu_message_steal_fd(message, i);
         int result = vu_memory_add(table, &range, fd, &larger);
@@ -66,7 +66,7 @@ int vu_on_get_max_mem_slots(VuDevice *device, VuMessage *message)
 
 int vu_on_add_mem_reg(VuDevice *device, VuMessage *message)
 {
-    VuMemoryRange range = range_of(&message->payload.single.region);
+    VuMemoryRange range = vu_device_range(&message->payload.single.region);
     VuMemory *memory = NULL;
 
     int result = vu_device_add_page(device, &range, message->fds[0]);
@@ -85,7 +85,7 @@ int vu_on_add_mem_reg(VuDevice *device, VuMessage *message)
 
 int vu_on_rem_mem_reg(VuDevice *device, VuMessage *message)
 {
-    VuMemoryRange range = range_of(&message->payload.single.region);
+    VuMemoryRange range = vu_device_range(&message->payload.single.region);
     VuMemory *memory = NULL;
 
     if (vu_device_remove_page(device, &range)) {

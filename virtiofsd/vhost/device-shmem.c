@@ -80,9 +80,7 @@ static size_t find_page(const VuDevice *device, const VuMemoryRange *range)
 {
     size_t i = 0;
 
-    while (i < device->n_pages &&
-           (device->pages[i].gpa != range->gpa || device->pages[i].uva != range->uva ||
-            device->pages[i].size != range->size)) {
+    while (i < device->n_pages && !vu_memory_is_same(&device->pages[i], range)) {
         i++;
     }
     return i;
@@ -103,9 +101,7 @@ int vu_device_add_page(VuDevice *device, const VuMemoryRange *range, int fd)
 
 bool vu_device_has_page(const VuDevice *device, const VuMessage *message)
 {
-    const struct vu_mem_region *region = &message->payload.single.region;
-    const VuMemoryRange range = {
-        .gpa = region->gpa, .size = region->size, .uva = region->uva};
+    const VuMemoryRange range = vu_device_range(&message->payload.single.region);
 
     return find_page(device, &range) < device->n_pages;
 }

@@ -251,9 +251,7 @@ int vu_memory_remove(const VuMemory *memory, const VuMemoryRange *range,
                      VuMemory **ret_memory)
 {
     for (size_t i = 0; i < memory->n; i++) {
-        const VuMemoryRange *other = &memory->regions[i].range;
-        if (other->gpa != range->gpa || other->uva != range->uva ||
-            other->size != range->size) {
+        if (!vu_memory_is_same(&memory->regions[i].range, range)) {
             continue;
         }
         VuMemory *table = memory_alloc(memory->n - 1);

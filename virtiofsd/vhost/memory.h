@@ -26,6 +26,13 @@ typedef struct VuMemoryRange {
     uint64_t mmap_offset; /* where it begins in the descriptor */
 } VuMemoryRange;
 
+/** vu_memory_is_same() - Return: whether two ranges are one region, wherever it begins in
+ * its descriptor: the message that removes it does not tell. */
+static inline bool vu_memory_is_same(const VuMemoryRange *a, const VuMemoryRange *b)
+{
+    return a->gpa == b->gpa && a->uva == b->uva && a->size == b->size;
+}
+
 /** vu_memory_new() - Return: a table without regions, reference count 1, or NULL. */
 VuMemory *vu_memory_new(void);
 VuMemory *vu_memory_ref(VuMemory *memory);
