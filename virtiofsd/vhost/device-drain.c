@@ -129,7 +129,8 @@ int vu_device_pause(VuDevice *device)
 void vu_device_wake_started(VuDevice *device)
 {
     for (unsigned int i = 0; i < device->n_queues; i++) {
-        if (vu_ring_is_started(device->queues[i].ring)) {
+        const VuRing *ring = device->queues[i].ring;
+        if (vu_ring_is_started(ring) || vu_ring_in_flight(ring) > 0) {
             device->handler.wake(device->handler.opaque, i);
         }
     }

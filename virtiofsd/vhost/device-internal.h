@@ -64,13 +64,14 @@ bool vu_device_drain_for(VuDevice *device, int timeout_ms);
  * those that are parked. Return: 0 or -EINTR. */
 int vu_device_pause(VuDevice *device);
 
-/** vu_device_resume() - end it, and have the started ones looked at. */
+/** vu_device_resume() - end it, and have those with work looked at. */
 void vu_device_resume(VuDevice *device);
 
 /** vu_device_stop_queue() - stop a ring, and take its kick descriptor back. */
 void vu_device_stop_queue(VuDevice *device, unsigned int queue);
 
-/** vu_device_wake_started() - have all started rings looked at. */
+/** vu_device_wake_started() - have all rings looked at that are started, or have requests
+ * in flight. */
 void vu_device_wake_started(VuDevice *device);
 
 /** vu_device_range() - a region as a message describes it. */

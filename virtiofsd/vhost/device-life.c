@@ -167,6 +167,7 @@ bool vu_device_disconnect(VuDevice *device, int timeout_ms)
     for (unsigned int i = 0; i < device->n_queues; i++) {
         vu_device_stop_queue(device, i);
     }
+    vu_device_resume(device); /* a pause that was given up would hold them for ever */
     bool idle = vu_device_drain_for(device, timeout_ms);
     if (idle) { /* else who has the channel may not leave it */
         vu_backend_clear(&device->backend);

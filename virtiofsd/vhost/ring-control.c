@@ -313,8 +313,8 @@ unsigned int vu_ring_in_flight(const VuRing *ring)
 
 unsigned int vu_ring_running(const VuRing *ring)
 {
-    /* In this order, 0 is the truth while the ring is paused: then the first only grows
-     * and the second only falls. */
-    unsigned int n_parked = atomic_load(&ring->n_parked);
-    return atomic_load(&ring->in_flight) - n_parked;
+    /* In this order, 0 is the truth while the ring is paused: then the first two do not
+     * fall and the third does not grow. */
+    unsigned int at_rest = atomic_load(&ring->n_parked) + atomic_load(&ring->n_aside);
+    return atomic_load(&ring->in_flight) - at_rest;
 }

@@ -20,6 +20,9 @@ typedef enum VuKicks {
     VU_KICKS_OFF,
 } VuKicks;
 
+/** Most chains of a ring that are put aside at a time; any number would be right. */
+#define VU_ASIDE_MAX 256u
+
 struct VuRing {
     unsigned int index;
     int idle_fd;
@@ -28,6 +31,7 @@ struct VuRing {
      * only. Each of the two is stored before the other is loaded (vu_ring_pop, stop). */
     _Atomic unsigned int in_flight;
     _Atomic unsigned int n_parked; /* of in_flight; up only, while paused */
+    _Atomic unsigned int n_aside;  /* of in_flight; changes under the lock */
     _Atomic bool held;             /* stopped or paused; written under the lock */
 
     pthread_mutex_t lock;
@@ -64,6 +68,11 @@ struct VuRing {
     uint16_t known_avail; /* the guest's index when last read and checked */
     uint16_t used_index;  /* next entry to write */
     uint16_t signalled;   /* used_index when an interrupt was last considered */
+
+    /* Heads of the n_aside chains that are put aside, oldest first. */
+    uint16_t aside[VU_ASIDE_MAX];
+    uint16_t first_aside; /* modulo VU_ASIDE_MAX */
+    uint16_t n_overtook;  /* chains given out since the last of these was */
 };
 
 #endif

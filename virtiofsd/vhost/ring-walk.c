@@ -249,5 +249,6 @@ const char *vu_ring_walk(const VuRingView *view, VuChain *chain)
     if (fault == NULL && indirect.flags != 0) {
         fault = walk_indirect(&walk, &indirect);
     }
+    chain->n_bytes = walk.total;
     return fault;
 }

@@ -31,6 +31,14 @@
  * is stopped waits for it; a ring that is paused does not, for memory may come and go
  * meanwhile: its chain is walked again when it is answered, and not during a pause.
  *
+ * Overtaking. A chain of many bytes that is found while others wait is put aside, its
+ * head in a list, so that what is short overtakes it: a small read does not wait for
+ * sixty writes of a megabyte. It is taken up as soon as nothing else waits, or when
+ * enough have overtaken it; its descriptors are read anew then. Like a parked one it is
+ * in flight and holds no memory; unlike it, it needs nobody: the worker that put it aside
+ * pops until there is nothing left. So a ring that is stopped still gives out what is
+ * aside, and one that is paused does not wait for it.
+ *
  * Kicks. With EVENT_IDX the guest kicks when its index passes avail_event; writing our
  * own index there arms it, and leaving it alone suppresses kicks. Without, a flag does.
  * Whoever arms looks at the index again afterwards, so a chain that came between is
@@ -49,7 +57,20 @@
 #include "virtiofsd/vhost/ring-internal.h"
 #include "virtiofsd/vhost/ring-walk.h"
 
-enum { BAD_AT_ONCE = 16 }; /* malformed chains that one pop retires */
+enum {
+    BAD_AT_ONCE = 16,  /* malformed chains that one pop retires */
+    OVERTAKE_MAX = 16, /* chains that overtake the ones aside before one of those */
+};
+
+/* Bytes from which on a chain is overtaken by shorter ones. */
+#define BULK 32768u
+
+/* What a look at the ring finds. */
+typedef enum Found {
+    FOUND_NOTHING,
+    FOUND_NEW,
+    FOUND_ASIDE, /* put aside before */
+} Found;
 
 /* A look at the ring found it broken; said outside the lock. */
 typedef struct Fault {
@@ -156,6 +177,16 @@ static void suppress_kicks(VuRing *ring)
     }
 }
 
+/* What is done with @chain needs the memory; its walk, the view. */
+static void hold_memory(VuRing *ring, VuChain *chain, VuRingView *view)
+{
+    chain->memory = vu_memory_ref(ring->memory);
+    *view = (VuRingView){.desc = ring->desc,
+                         .memory = ring->memory,
+                         .size = ring->size,
+                         .indirect = ring->indirect};
+}
+
 /* Take the next head, and what the walk needs. The ring is runnable. */
 static bool take_head(VuRing *ring, VuChain *chain, VuRingView *view, Fault *fault)
 {
@@ -175,22 +206,42 @@ static bool take_head(VuRing *ring, VuChain *chain, VuRingView *view, Fault *fau
     ring->next_avail++;
     atomic_fetch_add(&ring->in_flight, 1);
     chain->head = head;
-    chain->memory = vu_memory_ref(ring->memory);
-    *view = (VuRingView){.desc = ring->desc,
-                         .memory = ring->memory,
-                         .size = ring->size,
-                         .indirect = ring->indirect};
+    hold_memory(ring, chain, view);
     suppress_kicks(ring);
     return true;
 }
 
-static bool look(VuRing *ring, VuChain *chain, VuRingView *view, Fault *fault)
+/* Is it the turn of a chain that was put aside? */
+static bool is_turn_of_aside(VuRing *ring, Fault *fault)
 {
-    bool found = false;
+    if (atomic_load(&ring->n_aside) == 0 || ring->paused) {
+        return false;
+    }
+    return !ring->runnable || ring->n_overtook >= OVERTAKE_MAX ||
+           count_waiting(ring, fault) == 0;
+}
+
+static void take_aside(VuRing *ring, VuChain *chain, VuRingView *view)
+{
+    chain->head = ring->aside[ring->first_aside++ % VU_ASIDE_MAX];
+    atomic_fetch_sub(&ring->n_aside, 1);
+    ring->n_overtook = 0;
+    hold_memory(ring, chain, view);
+}
+
+static Found look(VuRing *ring, VuChain *chain, VuRingView *view, Fault *fault)
+{
+    Found found = FOUND_NOTHING;
 
     pthread_mutex_lock(&ring->lock);
-    if (ring->runnable) {
-        found = take_head(ring, chain, view, fault);
+    if (is_turn_of_aside(ring, fault)) {
+        take_aside(ring, chain, view);
+        found = FOUND_ASIDE;
+    } else if (ring->runnable) {
+        found = take_head(ring, chain, view, fault) ? FOUND_NEW : FOUND_NOTHING;
+        if (found == FOUND_NEW && atomic_load(&ring->n_aside) > 0) {
+            ring->n_overtook++;
+        }
         if (vu_guard_is_hit() && fault->what == NULL) {
             break_ring(ring, "guest memory is gone", fault);
         }
@@ -216,28 +267,74 @@ static void tell_fault(const VuRing *ring, const Fault *fault)
     }
 }
 
-bool vu_ring_pop(VuRing *ring, VuChain *chain)
+/* A chain that cannot be walked has no segments. Return: whether it has. */
+static bool walk(const VuRing *ring, const VuRingView *view, VuChain *chain)
 {
-    for (uint32_t bad = 0;; bad++) {
-        VuRingView view;
-        Fault fault = {0};
-        bool found = look(ring, chain, &view, &fault);
+    /* Without descriptors the ring's own memory is gone: nobody is there to answer. */
+    const char *wrong = view->desc != NULL ? vu_ring_walk(view, chain) : "no ring";
 
-        tell_fault(ring, &fault);
-        if (!found) {
-            return false;
-        }
-        const char *wrong = vu_ring_walk(&view, chain);
-        if (wrong == NULL) {
-            return true;
-        }
+    if (wrong != NULL) {
         log_debug("queue %u: malformed chain: %s", ring->index, wrong);
         chain->n_in = 0;
         chain->n_out = 0;
-        if (bad == BAD_AT_ONCE) {
-            return true; /* to whoever looks after other rings, too */
+    }
+    return wrong == NULL;
+}
+
+/* The chain is used no more, or not now. */
+static void drop_memory(VuChain *chain)
+{
+    vu_memory_unref(chain->memory);
+    chain->memory = NULL;
+    chain->n_in = 0;
+    chain->n_out = 0;
+}
+
+/* Put a chain aside if others wait that may be shorter. Return: whether it was. */
+static bool put_aside(VuRing *ring, VuChain *chain)
+{
+    Fault fault = {0};
+
+    pthread_mutex_lock(&ring->lock);
+    unsigned int n = atomic_load(&ring->n_aside);
+    bool is_put =
+        ring->runnable && n < VU_ASIDE_MAX && (n > 0 || count_waiting(ring, &fault) > 0);
+    if (is_put) {
+        ring->aside[(ring->first_aside + n) % VU_ASIDE_MAX] = chain->head;
+        atomic_fetch_add(&ring->n_aside, 1);
+        if (ring->n_overtook > 0) {
+            ring->n_overtook--; /* this one did not */
         }
-        vu_ring_push(ring, chain, 0);
+    }
+    pthread_mutex_unlock(&ring->lock);
+    tell_fault(ring, &fault);
+    if (is_put) {
+        drop_memory(chain);
+    }
+    return is_put;
+}
+
+bool vu_ring_pop(VuRing *ring, VuChain *chain)
+{
+    for (uint32_t bad = 0;;) {
+        VuRingView view;
+        Fault fault = {0};
+        Found found = look(ring, chain, &view, &fault);
+
+        tell_fault(ring, &fault);
+        if (found == FOUND_NOTHING) {
+            return false;
+        }
+        if (walk(ring, &view, chain)) {
+            if (found == FOUND_ASIDE || chain->n_bytes < BULK ||
+                !put_aside(ring, chain)) {
+                return true;
+            }
+        } else if (bad++ == BAD_AT_ONCE) {
+            return true; /* to whoever looks after other rings, too */
+        } else {
+            vu_ring_push(ring, chain, 0);
+        }
     }
 }
 
@@ -320,7 +417,7 @@ static void end_flight(VuRing *ring)
 {
     unsigned int left = atomic_fetch_sub(&ring->in_flight, 1) - 1;
 
-    if (left <= atomic_load(&ring->n_parked)) {
+    if (left <= atomic_load(&ring->n_parked) + atomic_load(&ring->n_aside)) {
         tell_held(ring);
     }
 }
@@ -339,10 +436,7 @@ void vu_ring_push(VuRing *ring, VuChain *chain, uint32_t length)
     pthread_mutex_unlock(&ring->lock);
 
     interrupt(ring, call);
-    vu_memory_unref(chain->memory);
-    chain->memory = NULL;
-    chain->n_in = 0;
-    chain->n_out = 0;
+    drop_memory(chain);
     end_flight(ring);
 }
 
@@ -350,10 +444,7 @@ void vu_ring_push(VuRing *ring, VuChain *chain, uint32_t length)
 
 uint16_t vu_ring_park(VuRing *ring, VuChain *chain)
 {
-    vu_memory_unref(chain->memory);
-    chain->memory = NULL;
-    chain->n_in = 0;
-    chain->n_out = 0;
+    drop_memory(chain);
     atomic_fetch_add(&ring->n_parked, 1);
     tell_held(ring);
     return chain->head;
@@ -374,11 +465,7 @@ static bool take_parked(VuRing *ring, VuChain *chain, VuRingView *view)
         return false;
     }
     atomic_fetch_sub(&ring->n_parked, 1);
-    chain->memory = vu_memory_ref(ring->memory);
-    *view = (VuRingView){.desc = ring->desc,
-                         .memory = ring->memory,
-                         .size = ring->size,
-                         .indirect = ring->indirect};
+    hold_memory(ring, chain, view);
     return true;
 }
 
@@ -393,14 +480,6 @@ bool vu_ring_unpark(VuRing *ring, uint16_t head, VuChain *chain)
         return false;
     }
     chain->head = head;
-    chain->n_in = 0;
-    chain->n_out = 0;
-    /* Without descriptors the ring's own memory is gone: nobody is there to answer. */
-    const char *wrong = view.desc != NULL ? vu_ring_walk(&view, chain) : "no ring";
-    if (wrong != NULL) {
-        log_debug("queue %u: malformed chain: %s", ring->index, wrong);
-        chain->n_in = 0;
-        chain->n_out = 0;
-    }
+    (void)walk(ring, &view, chain); /* answered all the same */
     return true;
 }

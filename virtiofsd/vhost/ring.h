@@ -35,6 +35,7 @@ typedef struct VuChain {
     struct iovec *out; /* us -> guest; device-writable */
     size_t n_in;
     size_t n_out;
+    uint64_t n_bytes; /* of all segments */
     uint16_t head;
     VuMemory *memory; /* reference held while the chain is out */
 } VuChain;
@@ -58,7 +59,8 @@ void vu_ring_free(VuRing *ring);
  * after writable, bad indirect table) but whose head is sound is retired here with length
  * 0, and the next one is tried; a ring whose indices are wrong is stopped. After some
  * bad chains the next one is given out without any segment, so that a call ends soon.
- * Kicks are suppressed from the first pop to the pop that finds the ring empty.
+ * Kicks are suppressed from the first pop to the pop that finds the ring empty. Chains of
+ * many bytes are overtaken by shorter ones: whoever pops goes on until there is none.
  * Context: any worker.
  * Return: whether there was one; not if the ring is stopped.
  */
