@@ -17,7 +17,7 @@
 #include "virtiofsd/vhost/device.h"
 
 #define RECORD_HEAD 6u
-#define PAYLOAD_MAX 512u
+#define PAYLOAD_MAX 1100u
 #define N_QUEUES 3u
 #define MOST_POPS 64
 #define MOST_RECORDS 64

@@ -25,7 +25,7 @@ from process import eventually
 ENDS, STAYS, ANY = 'ends', 'stays', 'any'
 VICTIM, OTHER = 1, 2  # queues: one to spoil, one for honest work
 N_QUEUES = 3
-MAX_PAYLOAD = 268
+MAX_PAYLOAD = 1032
 OPTIONS = ('--num-request-queues=2', '--thread-pool-size=1', '--tag=hostile',
            '--log-level=warn')
 LINES = 6  # that may be written in a second, besides those of the beginning

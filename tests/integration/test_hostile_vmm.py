@@ -140,7 +140,7 @@ def test_whole_tables_of_regions(peers, cases):
         assert answer.u64 != 0, f'{row}: {region}'
         peer.assert_honest()
         cases(1)
-    for count in (9, 255, 1 << 31, 0xFFFFFFFF):
+    for count in (9, 33, 255, 1 << 31, 0xFFFFFFFF):
         peers.run(Case('vmm-sizes', f'{count} regions', messages.sent(
             vmm.SET_MEM_TABLE, payload=struct.pack('=II', count, 0) + b''.join(sound),
             fds=lambda _, peer: [messages.memfd(peer) for _ in range(8)])))

@@ -130,7 +130,7 @@ static VuStatus receive_first(VuMessage *message, const Channel *channel, size_t
     collect_fds(message, &msg);
     if ((msg.msg_flags & MSG_CTRUNC) != 0) {
         if (message->n_fds == VU_MAX_FDS) {
-            return refuse("a message with more than 8 descriptors");
+            return refuse("a message with too many descriptors");
         }
         message->fds_lost = true;
     }

@@ -12,10 +12,10 @@
  * and what we answer. Native byte order; everything here is untrusted when received.
  */
 
-/** Largest number of descriptors beside one message, in either direction. */
-#define VU_MAX_FDS 8
-/** Most regions in one SET_MEM_TABLE. */
-#define VU_MEM_TABLE_MAX 8
+/** Most regions in one SET_MEM_TABLE: QEMU sends 8, Cloud Hypervisor up to 32. */
+#define VU_MEM_TABLE_MAX 32
+/** Largest number of descriptors beside one message: one for each of these. */
+#define VU_MAX_FDS VU_MEM_TABLE_MAX
 /** Largest configuration space that GET_CONFIG may ask for. */
 #define VU_CONFIG_MAX 256
 
@@ -129,7 +129,7 @@ union vu_payload {
     struct vu_shmem_config shmem; /* is only sent */
 };
 /** The largest payload that we receive. */
-#define VU_PAYLOAD_MAX sizeof(struct vu_config)
+#define VU_PAYLOAD_MAX sizeof(struct vu_mem_table)
 
 /* The device's configuration space (Virtio 1.2, 5.11.4); little-endian. */
 struct vu_fs_config {
