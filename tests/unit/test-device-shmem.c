@@ -208,8 +208,7 @@ static void test_without(void)
 static void test_agreements(Device *f, gconstpointer data)
 {
     const uint64_t needed[] = {VU_PROTOCOL_F_SHMEM, VU_PROTOCOL_F_BACKEND_REQ,
-                               VU_PROTOCOL_F_BACKEND_SEND_FD, VU_PROTOCOL_F_REPLY_ACK,
-                               VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS};
+                               VU_PROTOCOL_F_REPLY_ACK};
     const VuWindowMap wanted = {0, 0, f->file};
     uint64_t all = vmm_ask(&f->vmm, VU_GET_PROTOCOL_FEATURES);
 

@@ -17,11 +17,10 @@
 
 #include "virtiofsd/vhost/device-internal.h"
 
-/* Without any of these a mapping cannot be asked for, or would go wrong: QEMU without
- * memory slots tells of no more than eight regions. */
-#define NEEDED                                                                           \
-    (VU_PROTOCOL_F_SHMEM | VU_PROTOCOL_F_BACKEND_REQ | VU_PROTOCOL_F_BACKEND_SEND_FD |   \
-     VU_PROTOCOL_F_REPLY_ACK | VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS)
+/* Without any of these a mapping cannot be asked for, or nobody knows when it is there.
+ * BACKEND_SEND_FD is not among them: who agrees on SHMEM takes SHMEM_MAP, which brings a
+ * descriptor, and crosvm has the one and not the other. */
+#define NEEDED (VU_PROTOCOL_F_SHMEM | VU_PROTOCOL_F_BACKEND_REQ | VU_PROTOCOL_F_REPLY_ACK)
 
 int vu_on_get_shmem_config(VuDevice *device, VuMessage *message)
 {
