@@ -297,6 +297,21 @@ class Frontend:
         """Plug in memory; returns the region's index."""
         return self._do("frontend_add_region", size)
 
+    def make_region(self, size):
+        """Memory that the peer is not told of; returns the region's index."""
+        memory = native.library().frontend_memory(self.handle)
+        return native.check(native.library().guest_memory_add(memory, size), "region")
+
+    def drop_region(self, index):
+        """Unmap a region that nothing uses, without telling the peer."""
+        memory = native.library().frontend_memory(self.handle)
+        native.library().guest_memory_remove(memory, index)
+
+    def uva(self, host):
+        """The VMM's address of one of ours."""
+        memory = native.library().frontend_memory(self.handle)
+        return native.library().guest_memory_uva(memory, host)
+
     def remove_region(self, index):
         """Unplug a region that nothing uses."""
         self._do("frontend_remove_region", index)

@@ -187,6 +187,8 @@ _FUNCTIONS = {
     "vhost_message_send_bytes": (C.c_int, [C.c_int, C.c_char_p, C.c_size_t]),
     "guest_memory_n_regions": (C.c_uint, [POINTER]),
     "guest_memory_region": (C.POINTER(Region), [POINTER, C.c_uint]),
+    "guest_memory_add": (C.c_int, [POINTER, C.c_size_t]),
+    "guest_memory_remove": (None, [POINTER, C.c_uint]),
     "guest_memory_alloc": (POINTER, [POINTER, C.c_size_t, C.c_size_t]),
     "guest_memory_alloc_in": (POINTER, [POINTER, C.c_uint, C.c_size_t, C.c_size_t]),
     "guest_memory_gpa": (C.c_uint64, [POINTER, POINTER]),
