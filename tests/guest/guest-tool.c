@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAP_BYTES ((size_t)1 << 20)
@@ -118,6 +119,33 @@ static int sync_one(char **args)
     if (fd < 0 || fsync(fd) < 0) {
         return failed(args[0]);
     }
+    return close(fd) < 0 ? failed("close") : 0;
+}
+
+static int64_t now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* read FILE: from one end to the other, 1 MiB at a time. Says how many bytes, and in how
+ * many microseconds. */
+static int read_through(char **args)
+{
+    static char buffer[1 << 20];
+    int64_t begin = now_us();
+    long long total = 0;
+    ssize_t n = 0;
+    int fd = open(args[0], O_RDONLY);
+    while (fd >= 0 && (n = read(fd, buffer, sizeof(buffer))) > 0) {
+        total += n;
+    }
+    if (fd < 0 || n < 0) {
+        return failed(args[0]);
+    }
+    printf("%lld bytes in %lld us\n", total, (long long)(now_us() - begin));
     return close(fd) < 0 ? failed("close") : 0;
 }
 
@@ -301,6 +329,7 @@ static const struct {
     {"numbers", 2, append_numbers},
     {"direct", 1, use_direct},
     {"sync", 1, sync_one},
+    {"read", 1, read_through},
     {"setxattr", 3, set_attribute},
     {"getxattr", 2, get_attribute},
     {"listxattr", 1, list_attributes},

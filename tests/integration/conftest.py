@@ -218,14 +218,14 @@ def benchmark(build, scratch, extra_args):
     """benchmark(program, option..., peer=command): a run of tests/bench, and what it has
     recorded.
     """
-    def run(program, *options, peer=''):
+    def run(program, *options, peer='', timeout=120):
         path = os.path.join(scratch, 'figures.json')
         done = subprocess.run(
             [os.path.join(TESTS, 'bench', program), '--json', path, *options],
             env=dict(os.environ, VIRTIOFSD_BUILD=build, VIRTIOFSD_PEER=peer,
                      VIRTIOFSD_TEST_ARGS=' '.join(extra_args), TMPDIR=scratch),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding='utf-8', timeout=120,
-            check=False)
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding='utf-8',
+            timeout=timeout, check=False)
         with open(path, encoding='utf-8') as file:
             return done, json.load(file)
 

@@ -16,6 +16,7 @@ import isolation  # noqa: E402
 import plot  # noqa: E402
 import rows  # noqa: E402
 import slow  # noqa: E402
+from guest import dax  # noqa: E402
 
 pytestmark = pytest.mark.unwatched('its guests are programs that keep no account')
 
@@ -118,6 +119,23 @@ def test_slow(bench):
     for figures in found.values():
         assert 0 < figures['p50_ns'] <= figures['p99_ns'] <= figures['worst_ns']
     assert all(done.stdout.count(situation.title) for situation in slow.SITUATIONS)
+
+
+@pytest.mark.guest
+@pytest.mark.soak
+def test_dax(benchmark):
+    """With a window no data is asked for, and a second guest takes next to no memory."""
+    why = dax.unavailable()
+    if why:
+        pytest.skip(f'no guest that maps files: {why}')
+    done, record = benchmark('dax', '--rounds', '1', timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert record['requests']['DAX'] == [0, 32]
+    reads, mappings = record['requests']['none']
+    assert reads >= 64 and mappings == 0
+    assert all(ratio > 0 for [ratio] in record['ratios'].values())
+    assert record['added_mib']['DAX'] < 8 < 32 < record['added_mib']['none']
+    assert 'MiB for a second guest' in done.stdout
 
 
 def test_start(bench):
