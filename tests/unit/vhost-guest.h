@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <glib.h>
 #include <linux/virtio_ring.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -31,6 +32,7 @@ typedef struct Guest {
     uint32_t queue_size;
     uint16_t offered; /* avail index */
     uint16_t reaped;  /* used index seen */
+    bool packed;      /* both are places in the ring, with the wrap counter in bit 15 */
 } Guest;
 
 static inline void guest_init(Guest *guest, uint32_t queue_size)
@@ -43,6 +45,7 @@ static inline void guest_init(Guest *guest, uint32_t queue_size)
     guest->queue_size = queue_size;
     guest->offered = 0;
     guest->reaped = 0;
+    guest->packed = false;
 }
 
 static inline void guest_clear(Guest *guest)

@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 
 #include "tests/unit/vhost-guest.h"
+#include "tests/unit/vhost-packed.h"
 #include "virtiofsd/vhost/proto.h"
 #include "virtiofsd/vhost/ring.h"
 
@@ -58,10 +59,18 @@ static inline void map_part(VuMemory **memory, const Guest *guest, uint64_t begi
     *memory = larger;
 }
 
+/* What the VMM says when the ring is where the guest is. */
+static inline uint32_t fixture_base(const Fixture *f)
+{
+    const Guest *guest = &f->guest;
+
+    return guest->offered | (guest->packed ? (uint32_t)guest->reaped << 16 : 0);
+}
+
 static inline void fixture_start(Fixture *f)
 {
     g_assert_cmpint(vu_ring_set_size(f->ring, f->guest.queue_size), ==, 0);
-    g_assert_cmpint(vu_ring_set_base(f->ring, f->guest.offered), ==, 0);
+    g_assert_cmpint(vu_ring_set_base(f->ring, fixture_base(f)), ==, 0);
     g_assert_cmpint(vu_ring_set_addresses(f->ring, &guest_addresses), ==, 0);
     g_assert_cmpint(vu_ring_start(f->ring), ==, 0);
     vu_ring_set_enabled(f->ring, true);
@@ -71,6 +80,9 @@ static inline void fixture_init(Fixture *f, uint64_t features)
 {
     f->fds_before = count_fds();
     guest_init(&f->guest, GUEST_QUEUE);
+    if ((features & VU_F_RING_PACKED) != 0) {
+        packed_init(&f->guest);
+    }
     f->memory = vu_memory_new();
     map_part(&f->memory, &f->guest, 0, GUEST_SIZE);
     f->idle_fd = make_event();
@@ -79,7 +91,7 @@ static inline void fixture_init(Fixture *f, uint64_t features)
     f->ring = vu_ring_new(1, f->idle_fd);
     f->chain = vu_chain_new();
     vu_ring_set_memory(f->ring, f->memory);
-    vu_ring_set_features(f->ring, features);
+    g_assert_cmpint(vu_ring_set_features(f->ring, features), ==, 0);
     g_assert_cmpint(vu_ring_set_call_take(f->ring, dup(f->call_fd)), ==, 0);
     g_assert_cmpint(vu_ring_set_error_take(f->ring, dup(f->error_fd)), ==, 0);
     fixture_start(f);

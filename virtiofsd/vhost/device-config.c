@@ -38,7 +38,10 @@ int vu_on_set_features(VuDevice *device, VuMessage *message)
         return -EPROTO;
     }
     for (unsigned int i = 0; i < device->n_queues; i++) {
-        vu_ring_set_features(device->queues[i].ring, features);
+        int result = vu_ring_set_features(device->queues[i].ring, features);
+        if (result < 0) {
+            return result; /* another layout, in the middle of the old one */
+        }
         if ((features & VU_F_PROTOCOL_FEATURES) == 0) {
             vu_ring_set_enabled(device->queues[i].ring, true);
         }

@@ -145,7 +145,7 @@ static bool forget_vmm(VuDevice *device)
         VuRing *ring = device->queues[i].ring;
         vu_ring_reset(ring);
         vu_ring_resume(ring);
-        vu_ring_set_features(ring, 0);
+        (void)vu_ring_set_features(ring, 0);   /* it is idle */
         (void)vu_ring_set_call_take(ring, -1); /* only a descriptor needs memory */
         (void)vu_ring_set_error_take(ring, -1);
         device->queues[i].is_enabled = false;

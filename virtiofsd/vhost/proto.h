@@ -16,8 +16,7 @@
 #define VU_MEM_TABLE_MAX 32
 /** Largest number of descriptors beside one message: one for each of these. */
 #define VU_MAX_FDS VU_MEM_TABLE_MAX
-/** Largest configuration space that GET_CONFIG may ask for. */
-#define VU_CONFIG_MAX 256
+#define VU_CONFIG_MAX 256 /* bytes of configuration space that GET_CONFIG may ask for */
 
 /* Header flags. */
 #define VU_FLAG_VERSION_MASK 0x3u
@@ -59,6 +58,7 @@ enum vu_request {
 #define VU_F_INDIRECT_DESC (1ull << 28)
 #define VU_F_EVENT_IDX (1ull << 29)
 #define VU_F_VERSION_1 (1ull << 32)
+#define VU_F_RING_PACKED (1ull << 34)
 
 /* Bits of the protocol feature word. */
 #define VU_PROTOCOL_F_MQ (1ull << 0)

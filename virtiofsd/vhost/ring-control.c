@@ -28,6 +28,7 @@ VuRing *vu_ring_new(unsigned int index, int idle_fd)
     ring->index = index;
     ring->idle_fd = idle_fd;
     ring->held = true;
+    ring->layout = &vu_split_layout;
     return ring;
 }
 
@@ -39,6 +40,8 @@ void vu_ring_free(VuRing *ring)
     vu_call_unref(ring->call);
     vu_call_unref(ring->error);
     vu_memory_unref(ring->memory);
+    free(ring->copies);
+    free(ring->chains);
     pthread_mutex_destroy(&ring->lock);
     free(ring);
 }
@@ -60,12 +63,13 @@ static bool overlap(const void *a, size_t a_size, const void *b, size_t b_size)
 }
 
 /* Point into guest memory if all three parts lie in it, and none in another: what is
- * written to the used ring would offer more work in the avail ring, for ever. The event
- * words are counted in whether or not they were agreed upon: every driver allots them. */
+ * written to the used ring would offer more work in the avail ring, for ever. */
 static bool translate_all(VuRing *ring)
 {
-    size_t n = ring->size, desc_size = 16 * n, avail_size = 6 + 2 * n,
-           used_size = 6 + 8 * n;
+    const VuRingLayout *layout = ring->layout;
+    size_t n = ring->size, desc_size = 16 * n,
+           avail_size = layout->avail_size + layout->avail_entry * n,
+           used_size = layout->used_size + layout->used_entry * n;
 
     ring->desc = NULL;
     ring->avail = NULL;
@@ -75,8 +79,8 @@ static bool translate_all(VuRing *ring)
     }
     const VuRingAddresses *at = &ring->addresses;
     void *desc = translate(ring, at->desc, desc_size, VRING_DESC_ALIGN_SIZE);
-    void *avail = translate(ring, at->avail, avail_size, VRING_AVAIL_ALIGN_SIZE);
-    void *used = translate(ring, at->used, used_size, VRING_USED_ALIGN_SIZE);
+    void *avail = translate(ring, at->avail, avail_size, layout->avail_align);
+    void *used = translate(ring, at->used, used_size, layout->used_align);
     if (desc == NULL || avail == NULL || used == NULL ||
         overlap(desc, desc_size, avail, avail_size) ||
         overlap(desc, desc_size, used, used_size) ||
@@ -96,7 +100,7 @@ static void update(VuRing *ring)
     ring->runnable = ring->started && ring->enabled && !ring->paused && !ring->broken &&
                      ring->desc != NULL;
     if (ring->runnable && !ring->synced) {
-        ring->used_index = le16toh(__atomic_load_n(&ring->used->idx, __ATOMIC_RELAXED));
+        ring->layout->sync_used(ring);
         ring->synced = true;
     }
 }
@@ -111,7 +115,8 @@ static bool is_busy(const VuRing *ring)
 
 int vu_ring_set_size(VuRing *ring, uint32_t size)
 {
-    bool valid = size > 0 && size <= VU_RING_MAX_SIZE && (size & (size - 1)) == 0;
+    bool valid = size > 0 && size <= VU_RING_MAX_SIZE &&
+                 (ring->layout->any_size || (size & (size - 1)) == 0);
 
     if (is_busy(ring)) {
         return -EBUSY;
@@ -129,19 +134,15 @@ int vu_ring_set_base(VuRing *ring, uint32_t base)
     if (is_busy(ring)) {
         return -EBUSY;
     }
-    if (base > UINT16_MAX) {
-        return -EINVAL;
-    }
     pthread_mutex_lock(&ring->lock);
-    ring->next_avail = (uint16_t)base;
-    ring->known_avail = (uint16_t)base;
+    int result = ring->layout->set_base(ring, base);
     pthread_mutex_unlock(&ring->lock);
-    return 0;
+    return result;
 }
 
-uint16_t vu_ring_base(const VuRing *ring)
+uint32_t vu_ring_base(const VuRing *ring)
 {
-    return ring->next_avail;
+    return ring->layout->base(ring);
 }
 
 static bool same_addresses(const VuRingAddresses *a, const VuRingAddresses *b)
@@ -149,11 +150,11 @@ static bool same_addresses(const VuRingAddresses *a, const VuRingAddresses *b)
     return a->desc == b->desc && a->avail == b->avail && a->used == b->used;
 }
 
-static bool is_aligned(const VuRingAddresses *addresses)
+static bool is_aligned(const VuRingLayout *layout, const VuRingAddresses *addresses)
 {
     return addresses->desc % VRING_DESC_ALIGN_SIZE == 0 &&
-           addresses->avail % VRING_AVAIL_ALIGN_SIZE == 0 &&
-           addresses->used % VRING_USED_ALIGN_SIZE == 0;
+           addresses->avail % layout->avail_align == 0 &&
+           addresses->used % layout->used_align == 0;
 }
 
 int vu_ring_set_addresses(VuRing *ring, const VuRingAddresses *addresses)
@@ -167,7 +168,7 @@ int vu_ring_set_addresses(VuRing *ring, const VuRingAddresses *addresses)
     }
     pthread_mutex_lock(&ring->lock);
     ring->addresses = *addresses;
-    ring->has_addresses = is_aligned(addresses);
+    ring->has_addresses = is_aligned(ring->layout, addresses);
     if (!ring->has_addresses) {
         result = -EINVAL;
     }
@@ -182,13 +183,34 @@ int vu_ring_set_addresses(VuRing *ring, const VuRingAddresses *addresses)
     return result;
 }
 
-void vu_ring_set_features(VuRing *ring, uint64_t features)
+/* With the lock held. What was set before meant something else. */
+static void set_layout(VuRing *ring, const VuRingLayout *layout)
 {
+    ring->layout = layout;
+    ring->has_addresses = false;
+    ring->size = 0;
+    (void)layout->set_base(ring, layout->initial_base); /* which is sound */
+    (void)translate_all(ring); /* without addresses it only clears the pointers */
+    update(ring);
+}
+
+int vu_ring_set_features(VuRing *ring, uint64_t features)
+{
+    const VuRingLayout *layout =
+        (features & VU_F_RING_PACKED) != 0 ? &vu_packed_layout : &vu_split_layout;
+
+    if (layout != ring->layout && is_busy(ring)) {
+        return -EBUSY;
+    }
     pthread_mutex_lock(&ring->lock);
     ring->event_idx = (features & VU_F_EVENT_IDX) != 0;
     ring->indirect = (features & VU_F_INDIRECT_DESC) != 0;
     ring->kicks = VU_KICKS_UNKNOWN;
+    if (layout != ring->layout) {
+        set_layout(ring, layout);
+    }
     pthread_mutex_unlock(&ring->lock);
+    return 0;
 }
 
 void vu_ring_set_memory(VuRing *ring, VuMemory *memory)
@@ -232,22 +254,38 @@ int vu_ring_set_error_take(VuRing *ring, int fd_take)
 
 /* ---- states ------------------------------------------------------------------------ */
 
+/* With the lock held. Return: 0; -EINVAL or -EFAULT as vu_ring_start(). */
+static int check_start(VuRing *ring)
+{
+    if (ring->size == 0 || !ring->has_addresses) {
+        return -EINVAL;
+    }
+    return !translate_all(ring) && vu_memory_count(ring->memory) > 0 ? -EFAULT : 0;
+}
+
+/* With the lock held. What is in flight still, since before the ring was stopped, stays
+ * as it is. */
+static int begin(VuRing *ring)
+{
+    int result = atomic_load(&ring->in_flight) == 0 ? ring->layout->prepare(ring) : 0;
+
+    if (result < 0) {
+        return result;
+    }
+    ring->started = true;
+    ring->broken = false;
+    ring->synced = false;
+    ring->signalled_valid = false;
+    ring->kicks = VU_KICKS_UNKNOWN;
+    return 0;
+}
+
 int vu_ring_start(VuRing *ring)
 {
-    int result = 0;
-
     pthread_mutex_lock(&ring->lock);
-    if (ring->size == 0 || !ring->has_addresses) {
-        result = -EINVAL;
-    } else if (!translate_all(ring) && vu_memory_count(ring->memory) > 0) {
-        result = -EFAULT;
-    } else if (!ring->started) {
-        ring->started = true;
-        ring->broken = false;
-        ring->synced = false;
-        ring->signalled_valid = false;
-        ring->kicks = VU_KICKS_UNKNOWN;
-        ring->known_avail = ring->next_avail;
+    int result = check_start(ring);
+    if (result == 0 && !ring->started) {
+        result = begin(ring);
     }
     update(ring);
     pthread_mutex_unlock(&ring->lock);
@@ -269,7 +307,7 @@ void vu_ring_reset(VuRing *ring)
     ring->enabled = false;
     ring->has_addresses = false;
     ring->size = 0;
-    ring->next_avail = 0;
+    (void)ring->layout->set_base(ring, ring->layout->initial_base); /* which is sound */
     (void)translate_all(ring); /* without addresses it only clears the pointers */
     update(ring);
     pthread_mutex_unlock(&ring->lock);

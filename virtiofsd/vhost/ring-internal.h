@@ -7,10 +7,12 @@
 #include <stdatomic.h>
 
 #include "virtiofsd/vhost/call.h"
+#include "virtiofsd/vhost/ring-layout.h"
 #include "virtiofsd/vhost/ring.h"
 
 /*
- * What ring.c (workers) and ring-control.c (control thread) share.
+ * What the ring's files share: ring.c (workers), ring-control.c (control thread), and the
+ * two layouts of its memory, ring-split.c and ring-packed.c.
  */
 
 /** enum VuKicks - whether the guest was told to kick. */
@@ -47,25 +49,44 @@ struct VuRing {
     _Atomic bool indirect; /* which vu_ring_may_park() reads without it */
     bool has_addresses;
     VuRingAddresses addresses;
+    const VuRingLayout *layout;
     uint32_t size; /* 0: not set */
     VuMemory *memory;
     VuCall *call;
     VuCall *error;
 
     /* Guest memory, translated from the addresses; all NULL if that is not possible. */
-    struct vring_desc *desc;
-    struct vring_avail *avail;
-    struct vring_used *used;
+    union {
+        struct vring_desc *desc;
+        struct vring_packed_desc *packed;
+    };
+    union {
+        struct vring_avail *avail;
+        struct vring_packed_desc_event *driver_event;
+    };
+    union {
+        struct vring_used *used;
+        struct vring_packed_desc_event *device_event;
+    };
+
+    /* A packed ring's: @size of each, made by the control thread while nothing is in
+     * flight. An entry of @chains is that of the chain whose copies begin there. */
+    struct vring_desc *copies; /* of descriptors in flight, and a list of free ones */
+    VuPackedChain *chains;
+    uint16_t free_copy;
+    uint32_t n_free;
 
     /* Progress, by workers. */
     bool runnable; /* all of the above allow pops, and the ring is not broken */
     bool broken;
-    bool synced; /* used_index was read from the ring since it started */
+    bool synced; /* sync_used() was called since it started */
     bool signalled_valid;
     VuKicks kicks;
-    uint16_t armed;       /* avail index at which kicks are ON */
+    uint16_t armed; /* next_avail at which kicks are ON */
+    /* Split: free-running indices. Packed: the place in the ring, and in bit 15 the wrap
+     * counter there. */
     uint16_t next_avail;  /* next entry to take */
-    uint16_t known_avail; /* the guest's index when last read and checked */
+    uint16_t known_avail; /* split: the guest's index when last read and checked */
     uint16_t used_index;  /* next entry to write */
     uint16_t signalled;   /* used_index when an interrupt was last considered */
 

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The walk along a descriptor chain (Virtio 1.2, 2.7.5). All of it is guest memory that
- * may change under our eyes: a descriptor is copied by atomic loads into a local one,
- * checked there, and never looked at again. Loops need no detection, for the number of
- * steps is bounded by the queue size, as the specification bounds chains.
+ * The walk along a descriptor chain (Virtio 1.2, 2.7.5). It is guest memory that may
+ * change under our eyes: a descriptor is copied by atomic loads into a local one, checked
+ * there, and never looked at again. Loops need no detection, for the number of steps is
+ * bounded by the queue size, as the specification bounds chains.
+ *
+ * A packed ring's descriptors have been copied into a table of the same form before
+ * (ring-packed.c); only indirect tables are read as they are.
  */
 #include "virtiofsd/vhost/ring-walk.h"
 
@@ -29,6 +32,7 @@ typedef struct Table {
     uint64_t contiguous;
     uint64_t gpa; /* for what lies beyond; not needed for the ring's own table */
     uint32_t size;
+    bool packed; /* an indirect table of consecutive entries */
 } Table;
 
 typedef struct Walk {
@@ -95,6 +99,17 @@ static bool load_scattered(const Table *table, uint8_t *to, uint64_t offset)
     return true;
 }
 
+/* There the id comes where a split table has the flags, and the flags where it has the
+ * next one. All but WRITE are to be ignored (Virtio 1.2, 2.8.7). */
+static void read_packed(const Table *table, uint32_t i, Descriptor *descriptor)
+{
+    bool is_last = i + 1 == table->size;
+
+    descriptor->flags = (uint16_t)((descriptor->next & VRING_DESC_F_WRITE) |
+                                   (is_last ? 0 : VRING_DESC_F_NEXT));
+    descriptor->next = (uint16_t)(i + 1);
+}
+
 /* Copy descriptor @i, which is within the table. Return: false if it is in no memory. */
 static bool load_descriptor(const Table *table, uint32_t i, Descriptor *descriptor)
 {
@@ -116,6 +131,9 @@ static bool load_descriptor(const Table *table, uint32_t i, Descriptor *descript
     descriptor->length = le32toh(raw.len);
     descriptor->flags = le16toh(raw.flags);
     descriptor->next = le16toh(raw.next);
+    if (table->packed) {
+        read_packed(table, i, descriptor);
+    }
     return true;
 }
 
@@ -225,7 +243,8 @@ static const char *walk_indirect(Walk *walk, const Descriptor *indirect)
                          .host = host,
                          .contiguous = contiguous,
                          .gpa = indirect->addr,
-                         .size = (uint32_t)(indirect->length / DESC_SIZE)};
+                         .size = (uint32_t)(indirect->length / DESC_SIZE),
+                         .packed = view->packed};
     walk->left = view->size;
     const char *fault = walk_table(walk, &table, 0, &nested);
     if (fault == NULL && nested.flags != 0) {

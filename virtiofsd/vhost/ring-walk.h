@@ -15,10 +15,11 @@
 
 /** struct VuRingView - what a walk needs of a ring. */
 typedef struct VuRingView {
-    const struct vring_desc *desc; /* guest memory, @size entries, aligned */
+    const struct vring_desc *desc; /* of the ring, or copied from it: @size, aligned */
     const VuMemory *memory;
     uint32_t size;
     bool indirect; /* VIRTIO_F_INDIRECT_DESC was agreed */
+    bool packed;   /* so are the indirect tables */
 } VuRingView;
 
 /**

@@ -2,20 +2,25 @@
 /*
  * Theory of operation
  *
- * A split virtqueue is three arrays in guest memory: descriptors, the avail ring (heads
- * of chains, written by the guest) and the used ring (heads that are done, written by
- * us). Both sides run freely and tell each other only by two free-running 16-bit indices
- * and two hints at when to notify.
+ * A virtqueue is memory that guest and device share. In a split one (ring-split.c) these
+ * are three arrays: descriptors, the avail ring (heads of chains, written by the guest)
+ * and the used ring (heads that are done, written by us). In a packed one (ring-packed.c)
+ * descriptors lie in the order in which they are offered, and we write over them what is
+ * done. Both sides run freely, and give each other hints at when to notify. What both
+ * layouts have in common is here; what differs is a VuRingLayout, chosen by the features
+ * that the guest acknowledged.
  *
- * Trust. The guest writes all of it at any time. The avail index is loaded once per look,
- * with acquire semantics, and must be at most the queue size ahead of ours; a head must
- * be below the queue size. If not, the ring is broken: no entry of it can be believed, so
+ * Trust. The guest writes all of it at any time. What says that there is a chain is
+ * loaded once per look, with acquire semantics, and checked before it is used. If it
+ * cannot be true (an avail index too far ahead, a head outside the queue, more
+ * descriptors than the queue has), the ring is broken: no entry of it can be believed, so
  * it is stopped, once, with a log line outside the lock. A chain that is merely malformed
  * is retired with length 0. Loads and stores of ring memory are atomic ones, so that
  * neither compiler nor sanitizer may see two where one is written.
  *
  * Locking. The mutex covers the indices. It is held for a few loads and stores: the walk
- * along the chain, the request and the interrupt all happen without it. A pop takes a
+ * along the chain, the request and the interrupt all happen without it. (Only a packed
+ * ring's chain is copied under it: see there.) A pop takes a
  * snapshot of what the walk needs and a reference on the memory table; both stay valid
  * because in_flight was raised under the same lock.
  *
@@ -39,16 +44,15 @@
  * pops until there is nothing left. So a ring that is stopped still gives out what is
  * aside, and one that is paused does not wait for it.
  *
- * Kicks. With EVENT_IDX the guest kicks when its index passes avail_event; writing our
- * own index there arms it, and leaving it alone suppresses kicks. Without, a flag does.
- * Whoever arms looks at the index again afterwards, so a chain that came between is
- * either seen or kicked for. Interrupts mirror this: the used index is stored before the
- * guest's used_event is loaded. Stores and loads on these edges are sequentially
- * consistent rather than fenced, because ThreadSanitizer does not understand fences.
+ * Kicks. With EVENT_IDX the guest kicks when it offers the entry that we name; naming the
+ * next one arms it, and leaving it alone suppresses kicks. Without, a flag does. Whoever
+ * arms looks at the ring again afterwards, so a chain that came between is either seen or
+ * kicked for. Interrupts mirror this: what is used is stored before the guest's wish is
+ * loaded. Stores and loads on these edges are sequentially consistent rather than fenced,
+ * because ThreadSanitizer does not understand fences.
  */
 #include "virtiofsd/vhost/ring.h"
 
-#include <endian.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -72,12 +76,6 @@ typedef enum Found {
     FOUND_ASIDE, /* put aside before */
 } Found;
 
-/* A look at the ring found it broken; said outside the lock. */
-typedef struct Fault {
-    const char *what; /* NULL: none */
-    VuCall *error;
-} Fault;
-
 /* ---- chains ------------------------------------------------------------------------ */
 
 VuChain *vu_chain_new(void)
@@ -97,57 +95,14 @@ void vu_chain_free(VuChain *chain)
     free(chain);
 }
 
-/* ---- guest memory ------------------------------------------------------------------ */
+/* ---- looking at the ring (all with the lock held) ---------------------------------- */
 
-static uint16_t load16(const __virtio16 *from)
-{
-    return le16toh(__atomic_load_n(from, __ATOMIC_SEQ_CST));
-}
-
-static void store16(__virtio16 *to, uint16_t value)
-{
-    __atomic_store_n(to, htole16(value), __ATOMIC_SEQ_CST);
-}
-
-/* The guest's wish, behind the avail entries: interrupt when used_index passes this. */
-static uint16_t used_event(const VuRing *ring)
-{
-    return load16(&ring->avail->ring[ring->size]);
-}
-
-/* Our wish, behind the used entries: kick when the avail index passes this. */
-static __virtio16 *avail_event(const VuRing *ring)
-{
-    return (__virtio16 *)(void *)&ring->used->ring[ring->size];
-}
-
-/* ---- looking at the avail ring (all with the lock held) ------------------------------
- */
-
-static void break_ring(VuRing *ring, const char *what, Fault *fault)
+void vu_ring_break(VuRing *ring, const char *what, VuFault *fault)
 {
     ring->broken = true;
     ring->runnable = false;
     fault->what = what;
     fault->error = vu_call_ref(ring->error);
-}
-
-/* How many chains wait. The guest's index is read when fewer than two are known. */
-static unsigned int count_waiting(VuRing *ring, Fault *fault)
-{
-    uint16_t known = (uint16_t)(ring->known_avail - ring->next_avail);
-
-    if (known >= 2) {
-        return known;
-    }
-    uint16_t index = load16(&ring->avail->idx);
-    uint16_t waiting = (uint16_t)(index - ring->next_avail);
-    if (waiting > ring->size) {
-        break_ring(ring, "avail index is more than the queue size ahead", fault);
-        return 0;
-    }
-    ring->known_avail = index;
-    return waiting;
 }
 
 /* Make the guest kick for the next chain. Return: whether one may have come before. */
@@ -157,22 +112,17 @@ static bool enable_kicks(VuRing *ring)
         (!ring->event_idx || ring->armed == ring->next_avail)) {
         return false;
     }
-    if (ring->kicks != VU_KICKS_ON) {
-        store16(&ring->used->flags, 0); /* also with EVENT_IDX: Virtio 1.2, 2.7.10.1 */
-    }
-    if (ring->event_idx) {
-        store16(avail_event(ring), ring->next_avail);
-    }
+    ring->layout->want_kicks(ring);
     ring->kicks = VU_KICKS_ON;
     ring->armed = ring->next_avail;
     return true;
 }
 
-/* With EVENT_IDX, not to move avail_event is enough. */
+/* With EVENT_IDX, not to name another entry is enough. */
 static void suppress_kicks(VuRing *ring)
 {
     if (!ring->event_idx && ring->kicks != VU_KICKS_OFF) {
-        store16(&ring->used->flags, VRING_USED_F_NO_NOTIFY);
+        ring->layout->refuse_kicks(ring);
         ring->kicks = VU_KICKS_OFF;
     }
 }
@@ -180,45 +130,40 @@ static void suppress_kicks(VuRing *ring)
 /* What is done with @chain needs the memory; its walk, the view. */
 static void hold_memory(VuRing *ring, VuChain *chain, VuRingView *view)
 {
+    bool packed = ring->layout == &vu_packed_layout; /* its chains have been copied */
+
     chain->memory = vu_memory_ref(ring->memory);
-    *view = (VuRingView){.desc = ring->desc,
+    *view = (VuRingView){.desc = packed && ring->desc != NULL ? ring->copies : ring->desc,
                          .memory = ring->memory,
                          .size = ring->size,
-                         .indirect = ring->indirect};
+                         .indirect = ring->indirect,
+                         .packed = packed};
 }
 
 /* Take the next head, and what the walk needs. The ring is runnable. */
-static bool take_head(VuRing *ring, VuChain *chain, VuRingView *view, Fault *fault)
+static bool take_head(VuRing *ring, VuChain *chain, VuRingView *view, VuFault *fault)
 {
-    unsigned int waiting = count_waiting(ring, fault);
+    const VuRingLayout *layout = ring->layout;
 
-    if (waiting == 0 && fault->what == NULL && enable_kicks(ring)) {
-        waiting = count_waiting(ring, fault);
-    }
-    if (waiting == 0) {
+    if (!layout->take(ring, &chain->head, fault) &&
+        (fault->what != NULL || !enable_kicks(ring) ||
+         !layout->take(ring, &chain->head, fault))) {
         return false;
     }
-    uint16_t head = load16(&ring->avail->ring[ring->next_avail & (ring->size - 1)]);
-    if (head >= ring->size) {
-        break_ring(ring, "head of a chain is outside the queue", fault);
-        return false;
-    }
-    ring->next_avail++;
     atomic_fetch_add(&ring->in_flight, 1);
-    chain->head = head;
     hold_memory(ring, chain, view);
     suppress_kicks(ring);
     return true;
 }
 
 /* Is it the turn of a chain that was put aside? */
-static bool is_turn_of_aside(VuRing *ring, Fault *fault)
+static bool is_turn_of_aside(VuRing *ring, VuFault *fault)
 {
     if (atomic_load(&ring->n_aside) == 0 || ring->paused) {
         return false;
     }
     return !ring->runnable || ring->n_overtook >= OVERTAKE_MAX ||
-           count_waiting(ring, fault) == 0;
+           !ring->layout->is_waiting(ring, fault);
 }
 
 static void take_aside(VuRing *ring, VuChain *chain, VuRingView *view)
@@ -229,7 +174,7 @@ static void take_aside(VuRing *ring, VuChain *chain, VuRingView *view)
     hold_memory(ring, chain, view);
 }
 
-static Found look(VuRing *ring, VuChain *chain, VuRingView *view, Fault *fault)
+static Found look(VuRing *ring, VuChain *chain, VuRingView *view, VuFault *fault)
 {
     Found found = FOUND_NOTHING;
 
@@ -243,7 +188,7 @@ static Found look(VuRing *ring, VuChain *chain, VuRingView *view, Fault *fault)
             ring->n_overtook++;
         }
         if (vu_guard_is_hit() && fault->what == NULL) {
-            break_ring(ring, "guest memory is gone", fault);
+            vu_ring_break(ring, "guest memory is gone", fault);
         }
     }
     pthread_mutex_unlock(&ring->lock);
@@ -252,7 +197,7 @@ static Found look(VuRing *ring, VuChain *chain, VuRingView *view, Fault *fault)
 
 /* ---- pop --------------------------------------------------------------------------- */
 
-static void tell_fault(const VuRing *ring, const Fault *fault)
+static void tell_fault(const VuRing *ring, const VuFault *fault)
 {
     static LogLimit limit;
 
@@ -293,12 +238,12 @@ static void drop_memory(VuChain *chain)
 /* Put a chain aside if others wait that may be shorter. Return: whether it was. */
 static bool put_aside(VuRing *ring, VuChain *chain)
 {
-    Fault fault = {0};
+    VuFault fault = {0};
 
     pthread_mutex_lock(&ring->lock);
     unsigned int n = atomic_load(&ring->n_aside);
-    bool is_put =
-        ring->runnable && n < VU_ASIDE_MAX && (n > 0 || count_waiting(ring, &fault) > 0);
+    bool is_put = ring->runnable && n < VU_ASIDE_MAX &&
+                  (n > 0 || ring->layout->is_waiting(ring, &fault));
     if (is_put) {
         ring->aside[(ring->first_aside + n) % VU_ASIDE_MAX] = chain->head;
         atomic_fetch_add(&ring->n_aside, 1);
@@ -318,7 +263,7 @@ bool vu_ring_pop(VuRing *ring, VuChain *chain)
 {
     for (uint32_t bad = 0;;) {
         VuRingView view;
-        Fault fault = {0};
+        VuFault fault = {0};
         Found found = look(ring, chain, &view, &fault);
 
         tell_fault(ring, &fault);
@@ -344,22 +289,22 @@ static void disarm_kicks(VuRing *ring)
 {
     suppress_kicks(ring);
     if (ring->event_idx && ring->kicks == VU_KICKS_ON) {
-        store16(avail_event(ring), (uint16_t)(ring->next_avail - 1));
+        ring->layout->refuse_kicks(ring);
         ring->kicks = VU_KICKS_OFF;
     }
 }
 
 bool vu_ring_poll(VuRing *ring)
 {
-    Fault fault = {0};
+    VuFault fault = {0};
     bool found = false;
 
     pthread_mutex_lock(&ring->lock);
     if (ring->runnable) {
         disarm_kicks(ring);
-        found = count_waiting(ring, &fault) > 0;
+        found = ring->layout->is_waiting(ring, &fault);
         if (vu_guard_is_hit() && fault.what == NULL) {
-            break_ring(ring, "guest memory is gone", &fault);
+            vu_ring_break(ring, "guest memory is gone", &fault);
         }
     }
     pthread_mutex_unlock(&ring->lock);
@@ -368,29 +313,6 @@ bool vu_ring_poll(VuRing *ring)
 }
 
 /* ---- push -------------------------------------------------------------------------- */
-
-static void put_used(VuRing *ring, uint16_t head, uint32_t length)
-{
-    vring_used_elem_t *used = &ring->used->ring[ring->used_index & (ring->size - 1)];
-
-    __atomic_store_n(&used->id, htole32(head), __ATOMIC_RELAXED);
-    __atomic_store_n(&used->len, htole32(length), __ATOMIC_RELAXED);
-    ring->used_index++;
-    store16(&ring->used->idx, ring->used_index);
-}
-
-/* Does the guest want to hear of the entries up to used_index? */
-static bool wants_interrupt(VuRing *ring)
-{
-    if (!ring->event_idx) {
-        return (load16(&ring->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT) == 0;
-    }
-    uint16_t before = ring->signalled;
-    bool known = ring->signalled_valid;
-    ring->signalled = ring->used_index;
-    ring->signalled_valid = true;
-    return !known || vring_need_event(used_event(ring), ring->used_index, before);
-}
 
 /* Write to the call descriptor, and to each one that replaces it meanwhile. */
 static void interrupt(VuRing *ring, VuCall *call)
@@ -428,8 +350,8 @@ void vu_ring_push(VuRing *ring, VuChain *chain, uint32_t length)
 
     pthread_mutex_lock(&ring->lock);
     if (ring->used != NULL) {
-        put_used(ring, chain->head, length);
-        if (wants_interrupt(ring)) {
+        ring->layout->put_used(ring, chain->head, length);
+        if (ring->layout->wants_interrupt(ring)) {
             call = vu_call_ref(ring->call);
         }
     }

@@ -10,16 +10,16 @@
 #include "virtiofsd/vhost/memory.h"
 
 /*
- * One virtqueue, device side (Virtio 1.2, 2.7 split virtqueues). Any number of workers
- * pop and push; a mutex inside guards the few loads and stores, never a request. Control
- * calls come from the control thread alone.
+ * One virtqueue, device side (Virtio 1.2, 2.7 and 2.8), split or packed. Any number of
+ * workers pop and push; a mutex inside guards the few loads and stores, never a request.
+ * Control calls come from the control thread alone.
  *
  * The ring is the guest's memory: every index is read once, checked, and only then used.
  * A ring that breaks the rules is stopped until it is started anew, with one log line and
  * a write to its error descriptor; other rings go on.
  */
 
-/** Largest queue size accepted (Virtio 1.2, 2.7: 32768). */
+/** Largest queue size accepted (Virtio 1.2, 2.7 and 2.8). */
 #define VU_RING_MAX_SIZE 32768
 /** Most segments of a chain in each direction, after merging: IOV_MAX. */
 #define VU_CHAIN_MAX_SEGMENTS 1024
@@ -100,19 +100,23 @@ typedef struct VuRingAddresses {
     uint64_t used;
 } VuRingAddresses;
 
-/** vu_ring_set_size() - Return: 0, -EINVAL (0, no power of two, too large; the ring then
- * has no size), -EBUSY (runs, or has requests in flight). */
+/** vu_ring_set_size() - Return: 0, -EINVAL (0, no power of two in a split ring, too
+ * large; the ring then has no size), -EBUSY (runs, or has requests in flight). */
 int vu_ring_set_size(VuRing *ring, uint32_t size);
-/** vu_ring_set_base() - index of the next avail entry. Return: 0, -EINVAL or -EBUSY. */
+/** vu_ring_set_base() - index of the next avail entry; of a packed ring the places of the
+ * next one to take (bits 0-14) and to give back (16-30), each with its wrap counter.
+ * Return: 0, -EINVAL or -EBUSY. */
 int vu_ring_set_base(VuRing *ring, uint32_t base);
 /** vu_ring_base() - Return: what GET_VRING_BASE answers; the ring must be idle. */
-uint16_t vu_ring_base(const VuRing *ring);
+uint32_t vu_ring_base(const VuRing *ring);
 /** vu_ring_set_addresses() - Return: 0; -EINVAL (unaligned); -EFAULT (in no region; never
  * if there is no memory at all: then they are remembered until there is); -EBUSY (runs,
  * and with others). After -EINVAL and -EFAULT the ring has no addresses. */
 int vu_ring_set_addresses(VuRing *ring, const VuRingAddresses *addresses);
-/** vu_ring_set_features() - EVENT_IDX and INDIRECT_DESC as acknowledged. */
-void vu_ring_set_features(VuRing *ring, uint64_t features);
+/** vu_ring_set_features() - RING_PACKED, EVENT_IDX and INDIRECT_DESC as acknowledged.
+ * With another layout, size, addresses and base are forgotten. Return: 0, or -EBUSY if
+ * the layout would change of a ring that runs or has requests in flight. */
+int vu_ring_set_features(VuRing *ring, uint64_t features);
 /** vu_ring_set_memory() - swap the table; translates the ring's addresses anew, and holds
  * the ring back while they lie in no region. */
 void vu_ring_set_memory(VuRing *ring, VuMemory *memory);
@@ -123,7 +127,8 @@ int vu_ring_set_call_take(VuRing *ring, int fd_take);
 int vu_ring_set_error_take(VuRing *ring, int fd_take);
 
 /** vu_ring_start() - allow pops (when also enabled). Return: 0; -EINVAL if it has no size
- * or addresses, -EFAULT if there is memory, but not where they point. */
+ * or addresses, or a base outside it; -EFAULT if there is memory, but not where they
+ * point; -ENOMEM. */
 int vu_ring_start(VuRing *ring);
 /** vu_ring_stop() - no more pops, until vu_ring_start(). Requests in flight go on. */
 void vu_ring_stop(VuRing *ring);
