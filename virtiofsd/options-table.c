@@ -98,6 +98,13 @@ static const OptionsWord dax_words[] = {
     {NULL, 0, 0},
 };
 
+static const OptionsWord protocol_words[] = {
+    {"standard", VU_WINDOW_STANDARD, 0},
+    {"legacy", VU_WINDOW_LEGACY, 0},
+    {"legacy-v3", VU_WINDOW_LEGACY_V3, 0},
+    {NULL, 0, 0},
+};
+
 static const OptionsWord migration_modes[] = {
     {"find-paths", 0, OPTIONS_WORD_LATER},
     {"file-handles", 0, OPTIONS_WORD_LATER},
@@ -264,6 +271,14 @@ const OptionsRow options_rows[] = {
      .standard = "0, off",
      .help = "offer a window of SIZE for mapping files directly: a power of two from 2M "
              "to 512M"},
+
+    {.name = "dax-protocol",
+     .metavar = "PROTOCOL",
+     .group = OPTIONS_GROUP_CACHE,
+     WORD(window_protocol, protocol_words),
+     .standard = "standard",
+     .help = "how the VMM is asked to map files: standard; legacy and legacy-v3 only for "
+             "those from before there was a standard"},
 
     /* ---- isolation ---- */
     {.name = "sandbox",

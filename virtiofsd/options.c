@@ -285,6 +285,19 @@ static bool check_translation(const Options *options, GError **error)
                              " translated");
 }
 
+/* Legacy VMMs know the window's size and the tag themselves: what is left for us is to
+ * ask for mappings, or nothing. */
+static bool check_dax_protocol(const Options *options, GError **error)
+{
+    if (options->window_size == 0) {
+        return fail_whole(error, "--dax-protocol: there is no window to map files in:"
+                                 " give --dax-window=SIZE");
+    }
+    return options->dax != OPTIONS_DAX_NEVER ||
+           fail_whole(error, "--dax-protocol and --dax=never exclude each other:"
+                             " give one of them");
+}
+
 /* The guest finds the share, and how many queues there are, where the window is offered.
  */
 static bool check_dax(Options *options, GError **error)
@@ -292,6 +305,9 @@ static bool check_dax(Options *options, GError **error)
     bool has_window = options->window_size > 0;
 
     options->session.dax = has_window && options->dax != OPTIONS_DAX_NEVER;
+    if (options->window_protocol != VU_WINDOW_STANDARD) {
+        return check_dax_protocol(options, error);
+    }
     if (options->dax == OPTIONS_DAX_INODE && !has_window) {
         return fail_whole(error, "--dax=inode: there is no window to map files in: give"
                                  " --dax-window=SIZE");

@@ -10,6 +10,7 @@
 #include "virtiofsd/fuse/session.h"
 #include "virtiofsd/log.h"
 #include "virtiofsd/socket.h"
+#include "virtiofsd/vhost/window-protocol.h"
 
 /*
  * The command line. One table: the parser, --help and the manual page's test read it.
@@ -40,11 +41,12 @@ typedef struct Options {
     SandboxConfig sandbox;
     PtConfig fs;
     SessionConfig session;
-    PtXattrMap *xattr_map;         /* which .fs borrows, or NULL */
-    PtTranslation *uids;           /* likewise */
-    PtTranslation *gids;           /* likewise */
-    char *tag;                     /* NULL, or 1 to 36 bytes */
-    uint64_t window_size;          /* of the DAX window; 0: none */
+    PtXattrMap *xattr_map; /* which .fs borrows, or NULL */
+    PtTranslation *uids;   /* likewise */
+    PtTranslation *gids;   /* likewise */
+    char *tag;             /* NULL, or 1 to 36 bytes */
+    uint64_t window_size;  /* of the DAX window; 0: none */
+    VuWindowProtocol window_protocol;
     OptionsDax dax;                /* as given: .session.dax is what counts */
     unsigned int thread_pool_size; /* request workers beyond the first */
     unsigned int n_request_queues;

@@ -297,6 +297,7 @@ Server *server_new(const ServerConfig *config, GError **error)
         .n_queues = config->n_request_queues + 1,
         .tag = config->tag,
         .window_size = config->window_size,
+        .window_protocol = config->window_protocol,
         .interrupt_fd = server->end_fd,
         .attend_fd = server->attend_fd,
         .handler = {.opaque = server,

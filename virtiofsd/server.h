@@ -8,6 +8,7 @@
 #include "passthrough/passthrough.h"
 #include "virtiofsd/fuse/session.h"
 #include "virtiofsd/socket.h"
+#include "virtiofsd/vhost/window-protocol.h"
 
 /*
  * Joins the two halves: the VMM's connection and queues on one side, the FUSE session and
@@ -23,6 +24,7 @@ typedef struct ServerConfig {
     Socket *socket;
     const char *tag; /* NULL, or the tag to offer in the device's configuration space */
     uint64_t window_size; /* bytes of the DAX window to offer; 0: none */
+    VuWindowProtocol window_protocol;
     unsigned int n_request_queues;
     unsigned int n_request_workers;
     unsigned int poll_us; /* see WorkersConfig */

@@ -365,6 +365,8 @@ OPTIONS = [
     [*BASIC, "--no-announce-submounts", "--migration-mode=paths"],
     [*BASIC, "--dax=always"], [*BASIC, "--dax-window=0"], [*BASIC, "--dax-window=512M"],
     [*BASIC, "--dax-window=3M"], [*BASIC, "--dax-window=1k"],
+    [*BASIC, "--dax-window=64M", "--dax-protocol=legacy"],
+    [*BASIC, "--dax-protocol=legacy-v3", "--dax-window=2M", "--dax=never"],
     [*BASIC, "--attr-timeout=x"],
     [*BASIC, "--attr-timeout=1.0000000001"], [*BASIC, "--attr-timeout=1.x"],
     ["--shared-dir", "/srv", "--socket", "/run/s"], [*BASIC, "--socket=/other"],

@@ -30,7 +30,7 @@ import leaks  # noqa: E402
 from frontend import Frontend  # noqa: E402
 from guest import vm  # noqa: E402
 
-pytest_plugins = ['hostile']
+pytest_plugins = ['hostile', 'mapping']
 
 MARKERS = (
     'guest: needs a real guest under QEMU',

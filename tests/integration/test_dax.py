@@ -16,81 +16,12 @@ import frontend as vmm
 import fuse_client as fuse
 import launch
 from fuse_client import errno_of
-from window import GPA, NOTHING, PAGE, PROTOCOL, Window
+from dialect import PAGE, PROTOCOLS
+from mapping import (ATTR_DAX, NAMES, OPTIONS, WINDOW, Asking, every_protocol,
+                     make_file, read_file)
+from window import GPA, NOTHING, Window
 
-ATTR_DAX = 2
-WINDOW = 8 * PAGE
-OPTIONS = ('--tag=share', '--thread-pool-size=3', '--num-request-queues=2')
-
-
-class Guest:
-    """A VMM with a window, and its guest."""
-
-    def __init__(self, daemon, init=True):
-        self.daemon = daemon
-        self.frontend = vmm.Frontend(daemon.socket_path, protocol_features=PROTOCOL,
-                                     n_request_queues=2, memory_size=192 << 20)
-        self.frontend.start()
-        self.window = Window(self.frontend)
-        self.client = self.frontend.client(timeout_ms=20000)
-        self.agreed = self.client.init(flags=Window.INIT_FLAGS) if init else None
-
-    def node(self, name):
-        return self.client.lookup(fuse.ROOT, name.encode()).nodeid
-
-    def map(self, node, page, to, **more):
-        """Map a page of a file to one of the window; the errno."""
-        return errno_of(self.client.setup_mapping, node, page * PAGE, to * PAGE, **more)
-
-    def unmap(self, node, *pages):
-        return errno_of(self.client.remove_mappings, node, *(p * PAGE for p in pages))
-
-    def close(self):
-        """Its VMM leaves; what it held is given back before."""
-        try:
-            if vmm.holdings.is_connected(self.frontend) and self.client.handle:
-                self.client.init(flags=Window.INIT_FLAGS)
-                self.window.settle()
-            self.frontend.close()
-        finally:
-            self.window.close()
-        assert not self.window.faults, self.window.faults
-
-
-@pytest.fixture
-def begin(start, share, scratch, extra_args):
-    """begin('--option', ...): a daemon with a window, and its guest."""
-    guests = []
-
-    def make(*options, init=True, window=WINDOW):
-        daemon = start(launch.plain, share, scratch,
-                       [f'--dax-window={window}', *OPTIONS, *options, *extra_args])
-        daemon.wait_ready()
-        guests.append(Guest(daemon, init))
-        return guests[-1]
-
-    yield make
-    for guest in guests:
-        guest.close()
-
-
-@pytest.fixture
-def guest(begin):
-    return begin()
-
-
-def make_file(share, name, pages, seed=1):
-    """A file of so many pages, and what is in it."""
-    data = random.Random(seed).randbytes(int(pages * PAGE))
-    with open(os.path.join(share, name), 'wb') as file:
-        file.write(data)
-    return data
-
-
-def read_file(share, name):
-    with open(os.path.join(share, name), 'rb') as file:
-        return file.read()
-
+PROTOCOL = PROTOCOLS['standard'].PROTOCOL
 
 # ---- what is offered ------------------------------------------------------------------
 
@@ -117,7 +48,7 @@ def test_a_vmm_without_a_window(start, share, scratch, extra_args):
     """All goes on as without the option."""
     make_file(share, 'file', 1)
     daemon = start(launch.plain, share, scratch,
-                   [f'--dax-window={WINDOW}', *OPTIONS, *extra_args])
+                   [f'--dax-window={WINDOW}', '--tag=share', *OPTIONS, *extra_args])
     daemon.wait_ready()
     with vmm.Frontend(daemon.socket_path) as frontend:
         frontend.start()
@@ -154,9 +85,12 @@ def test_which_files(guest, share):
 
 # ---- mapping --------------------------------------------------------------------------
 
-def test_random(guest, share):
-    """10,000 steps on two files, in a window that is smaller than they are."""
-    chance = random.Random(7)
+@every_protocol
+def test_random(guest, share, protocol):
+    """10,000 steps on two files, in a window that is smaller than they are; fewer where
+    only the messages differ.
+    """
+    chance, steps = random.Random(7), 10000 if protocol.IS_STANDARD else 2000
     names, n_pages = ('first', 'second'), 6
     expected = {name: bytearray(make_file(share, name, n_pages, name)) for name in names}
     nodes = {name: guest.node(name) for name in names}
@@ -169,7 +103,7 @@ def test_random(guest, share):
         return name, page * PAGE + offset, to * PAGE + offset, min(
             chance.choice((1, 100, 5000)), PAGE - offset)
 
-    for _ in range(10000):
+    for _ in range(steps):
         step = chance.randrange(10)
         if step == 0 or not at:
             to, name, page = (chance.randrange(WINDOW // PAGE), chance.choice(names),
@@ -200,9 +134,10 @@ def test_random(guest, share):
     for name in names:
         assert read_file(share, name) == expected[name]
     maps, unmaps = guest.window.counts()
-    assert maps > 500 and maps - unmaps == len(at)
+    assert maps > steps / 20 and maps - unmaps == len(at)
 
 
+@every_protocol
 def test_upgrade_and_remap(guest, share):
     """What is mapped for reading can be written; another file comes in its place."""
     one, two = make_file(share, 'one', 2), make_file(share, 'two', 2, 2)
@@ -232,10 +167,12 @@ def test_upgrade_and_remap(guest, share):
     assert read_file(share, 'two')[PAGE:PAGE + 4] == b'both'
 
 
+@every_protocol
 def test_exhausted(guest, share):
     """A window that is full, and offsets beyond it: errors, and nothing is lost."""
-    data = make_file(share, 'file', 12)
-    node, n = guest.node('file'), WINDOW // PAGE
+    n = WINDOW // PAGE
+    data = make_file(share, 'file', n)
+    node = guest.node('file')
     for i in range(n):
         assert guest.map(node, i, i) == 0
     for to in (n, n + 1, 1 << 20, (1 << 43) - 1):
@@ -441,6 +378,7 @@ def test_pages_are_no_buffers(guest, share):
     assert len(guest.client.read(node, handle, 64)) == 64
 
 
+@every_protocol
 def test_a_file_that_shrinks(guest, share):
     """While it is being mapped: it is unmapped at once, and the guest is told."""
     make_file(share, 'file', 3)
@@ -460,6 +398,7 @@ def test_a_file_that_shrinks(guest, share):
 
 # ---- rings that stop ------------------------------------------------------------------
 
+@every_protocol
 def test_stop_and_cont(guest, share):
     """Mappings outlive it, and nothing is sent meanwhile."""
     data = make_file(share, 'file', 3)
@@ -516,32 +455,7 @@ def test_reset_device(guest, share):
     assert guest.map(guest.node('file'), 0, 0) == 0
 
 
-class Asking(threading.Thread):
-    """A SETUPMAPPING that the VMM does not answer (yet)."""
-
-    def __init__(self, guest, node):
-        super().__init__()
-        self.client, self.node, self.errno = guest.frontend.client(), node, None
-        self.seen = threading.Event()
-        guest.window.answer = self.answer
-        self.start()
-        assert self.seen.wait(10)
-
-    def answer(self, asked):
-        self.seen.set()
-
-    def run(self):
-        try:
-            self.errno = errno_of(self.client.setup_mapping, self.node, 0, 0, queue=1)
-        except (OSError, fuse.Malformed):
-            self.errno = -1
-
-    def end(self):
-        self.join(20)
-        assert not self.is_alive()
-        return self.errno
-
-
+@every_protocol
 def test_stop_while_the_vmm_is_asked(guest, share):
     """It would never answer, for it waits for us: the request gives up at once. The
     answer that comes late is thrown away.
@@ -555,7 +469,7 @@ def test_stop_while_the_vmm_is_asked(guest, share):
     guest.window.cont()
     assert asking.end() == errno.EINTR
     guest.window.answer = None
-    guest.window.socket.send(struct.pack('=IIIQ', 9, 5, 8, 0))
+    guest.window.socket.send(answer(guest.window.dialect.MAP))
     assert guest.window.counts() == (1, 0)
     # it may have been mapped: first it is made sure that it is not
     assert guest.map(node, 0, 0) == 0
@@ -565,6 +479,7 @@ def test_stop_while_the_vmm_is_asked(guest, share):
 
 @pytest.mark.unwatched('it ends at once')
 @pytest.mark.parametrize('how', ['leaves', 'resets'])
+@every_protocol
 def test_end_while_the_vmm_is_asked(begin, share, how):
     make_file(share, 'file', 1)
     guest = begin()
@@ -594,21 +509,27 @@ def answer(request=9, flags=5, size=8, value=0):
 
 
 WRONG = {
-    'request': answer(request=10), 'unknown': answer(request=1 << 31),
-    'no reply': answer(flags=1), 'version': answer(flags=6), 'more': answer(flags=13),
-    'short': answer(size=7), 'long': answer(size=0xFFFFFFFF), 'none': answer(size=0),
-    'two': answer() + answer(),
+    'request': lambda asks: answer(asks + 1), 'unknown': lambda asks: answer(1 << 31),
+    'no reply': lambda asks: answer(asks, flags=1),
+    'version': lambda asks: answer(asks, flags=6),
+    'more': lambda asks: answer(asks, flags=13),
+    'short': lambda asks: answer(asks, size=7),
+    'long': lambda asks: answer(asks, size=0xFFFFFFFF),
+    'none': lambda asks: answer(asks, size=0), 'two': lambda asks: 2 * answer(asks),
 }
 
 
 @pytest.mark.unwatched('the channel is closed at the end')
-@pytest.mark.parametrize('what', WRONG)
+@pytest.mark.parametrize('protocol, what', [
+    *[('standard', what) for what in WRONG],
+    *[(name, what) for name in NAMES[1:] for what in ('request', 'none')],
+], indirect=['protocol'])
 def test_wrong_answers(begin, share, what):
     """The channel ends, and nothing else: files are served as ever."""
     make_file(share, 'file', 1)
     guest = begin()
     node = guest.node('file')
-    guest.window.answer = lambda asked: WRONG[what]
+    guest.window.answer = lambda asked: WRONG[what](asked.request)
     assert guest.map(node, 0, 0) == (0 if what == 'two' else errno.EIO)
     guest.window.answer = None
     assert guest.map(node, 0, 1) == errno.EIO
@@ -618,6 +539,7 @@ def test_wrong_answers(begin, share, what):
 
 
 @pytest.mark.unwatched('the channel is closed at the end')
+@every_protocol
 def test_a_vmm_that_closes_the_channel(begin, share):
     make_file(share, 'file', 1)
     guest = begin()
@@ -627,6 +549,7 @@ def test_a_vmm_that_closes_the_channel(begin, share):
     assert len(guest.client.read(node, guest.client.open(node)[0], 4096)) == 4096
 
 
+@every_protocol
 def test_refused(guest, share):
     """What the VMM refuses is an error, and harms no other mapping."""
     data = make_file(share, 'file', 2)
@@ -676,7 +599,7 @@ def test_missing_agreements(start, share, scratch, extra_args, name):
     """Without any of these the VMM cannot be asked."""
     make_file(share, 'file', 1)
     daemon = start(launch.plain, share, scratch,
-                   [f'--dax-window={WINDOW}', *OPTIONS, *extra_args])
+                   [f'--dax-window={WINDOW}', '--tag=share', *OPTIONS, *extra_args])
     daemon.wait_ready()
     with vmm.Frontend(daemon.socket_path,
                       protocol_features=PROTOCOL & ~MISSING[name]) as frontend:

@@ -8,32 +8,28 @@ QEMU 11 does, and is as strict as QEMU is frail.
         window.read(offset, size)
 
 QEMU answers first, then puts the mapping in place, then tells the daemon of it as memory,
-and waits for the daemon's answer to that. Whatever QEMU would fail on, abort or die of is
-kept in `faults`, and so is a message while rings are stopped.
+and waits for the daemon's answer to that. A VMM from before the standard (dialect.py)
+maps before it answers, over whatever is there, and tells nothing. Whatever QEMU would
+fail on, abort or die of is kept in `faults`, and so is a message while rings are stopped.
 """
 
 import array
 import ctypes as C
-import fcntl
+import errno
 import mmap
 import os
 import select
 import socket
-import stat
 import struct
 import threading
 import time
 
 import frontend as vmm
+from dialect import PAGE, Asked
 
-PAGE = 2 << 20
 GET_SHMEM_CONFIG = 44
-MAP, UNMAP = 9, 10
-HEADER, BODY, ANSWER = struct.Struct('=III'), struct.Struct('=B7xQQQQ'), struct.Struct(
-    '=IIIQ')
+ANSWER = struct.Struct('=IIIQ')
 FLAGS_REPLY = vmm.FLAG_VERSION | vmm.FLAG_REPLY
-# What the VMM must agree on, beside what the frontend takes anyway: CONFIG and SHMEM.
-PROTOCOL = 0x8A42B | 1 << 9 | 1 << 22
 GPA, UVA = 1 << 40, 1 << 41  # of the window
 NOTHING = 0xFF  # what the guest reads where nothing is mapped
 
@@ -51,68 +47,37 @@ def _map(address, size, flags, fd=-1, offset=0):
     return found
 
 
-class Asked:
-    """One message of the daemon."""
-
-    def __init__(self, raw, fds):
-        self.request, self.flags, self.size = HEADER.unpack_from(raw)
-        self.fds, self.raw_size = fds, len(raw)
-        (self.region, self.file_offset, self.offset, self.length, self.map_flags) = (
-            BODY.unpack_from(raw.ljust(HEADER.size + BODY.size, b'\0'), HEADER.size))
-
-    def wrong(self):
-        """What QEMU would stumble over, whatever is mapped; or None."""
-        if self.request not in (MAP, UNMAP) or self.raw_size != 52 or self.size != 40:
-            return 'no such message'
-        if self.flags != vmm.FLAG_VERSION | vmm.FLAG_NEED_REPLY:
-            return 'no answer is asked for'
-        if self.region != 0 or len(self.fds) != (self.request == MAP):
-            return 'a region or a descriptor too many'
-        if self.offset % PAGE or self.length != PAGE or self.file_offset % PAGE:
-            return 'not aligned'
-        return self._wrong_file() if self.request == MAP else None
-
-    def _wrong_file(self):
-        access = fcntl.fcntl(self.fds[0], fcntl.F_GETFL)
-        about = os.fstat(self.fds[0])
-        if access & os.O_PATH or access & os.O_ACCMODE != os.O_RDWR:
-            return 'not opened for reading and writing'
-        if self.map_flags != 1:
-            return 'not to be written'
-        if not stat.S_ISREG(about.st_mode):
-            return 'no regular file'
-        if about.st_size == 0:
-            return 'an empty file, which QEMU would make larger'
-        if about.st_size < self.file_offset + self.length:
-            return 'a file that does not cover it'
-        return None
-
-
 class Window:
     """What a test may change: `slow` seconds before the answer, `late` ones between that
     and the mapping, `adds` whether it is told as memory. `answer` is called with each
     message if set, and says what is answered: a number, None for nothing, or bytes.
+
+    `dialect` is how it is asked, and then `size` is known to nobody else.
     """
 
     INIT_FLAGS = vmm.LINUX_INIT_FLAGS | 1 << 26 | 1 << 33
 
-    def __init__(self, frontend):
+    def __init__(self, frontend, dialect=Asked, size=None):
         self.frontend, self.lock = frontend, threading.RLock()
-        frontend.send(GET_SHMEM_CONFIG)
-        count, *sizes = struct.unpack('=I4x256Q', frontend.receive().payload)
-        assert (count, sizes[1:]) == (1, [0] * 255)
-        self.size = sizes[0]
+        self.dialect = dialect
+        self.size = self._ask_size() if dialect.IS_STANDARD else size
         self.base = _map(None, self.size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.mapped = {}  # offset in the window: (device, inode, offset in the file)
         self.faults, self.log = [], []
         self.runs, self.most = True, 0
         self.slow = self.late = 0
-        self.adds, self.answer = True, None
+        self.adds, self.answer = dialect.IS_STANDARD, None
         self.held = {}  # what is told as memory: offset: a copy of the descriptor
         self.socket = socket.socket(fileno=os.dup(frontend.backend_socket))
         self.is_over = False
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
+
+    def _ask_size(self):
+        self.frontend.send(GET_SHMEM_CONFIG)
+        count, *sizes = struct.unpack('=I4x256Q', self.frontend.receive().payload)
+        assert (count, sizes[1:]) == (1, [0] * 255)
+        return sizes[0]
 
     def __enter__(self):
         return self
@@ -159,7 +124,7 @@ class Window:
     def counts(self):
         """(maps, unmaps) since the last time."""
         found, self.log = self.log, []
-        return found.count(MAP), found.count(UNMAP)
+        return found.count(self.dialect.MAP), found.count(self.dialect.UNMAP)
 
     def stop(self):
         """As QMP's stop: rings stop, mappings stay."""
@@ -198,7 +163,7 @@ class Window:
             if not raw:
                 return
             try:
-                self._handle(Asked(raw, list(fds)))
+                self._handle(self.dialect(raw, list(fds)))
             except OSError as error:
                 if not self.is_over:
                     self.faults.append(repr(error))
@@ -217,6 +182,11 @@ class Window:
                 return
             time.sleep(self.slow)
             refused = wrong or not self._obey(asked)
+            if not self.dialect.IS_STANDARD:
+                if not refused:
+                    self._settle(asked)
+                self._send(asked, (1 << 64) - errno.EINVAL if refused else 0)
+                return
             self._send(asked, 1 if refused else 0)
             if not refused:
                 time.sleep(self.late)
@@ -233,14 +203,11 @@ class Window:
         """Only what is not there comes, and only what is there goes."""
         if asked.offset + asked.length > self.size:
             return False
-        if (asked.request == MAP) == (asked.offset in self.mapped):
-            return False
-        return True
+        return not self.dialect.IS_STANDARD or asked.maps != (asked.offset in self.mapped)
 
     def _settle(self, asked):
-        if asked.request == UNMAP:
-            gone = {asked.offset: self.mapped.pop(asked.offset)}
-            self._commit(gone)
+        if not asked.maps:
+            self._commit({asked.offset: self.mapped.pop(asked.offset, (None,))})
             return
         about = os.fstat(asked.fds[0])
         _map(self.base + asked.offset, PAGE, mmap.MAP_SHARED | _MAP_FIXED, asked.fds[0],

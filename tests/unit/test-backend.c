@@ -42,7 +42,8 @@ static int ask(Fixture *f, bool maps, unsigned int i, bool *ret_unsure)
 {
     const VuBackendRequest request = {
         .number = maps ? VU_BACKEND_SHMEM_MAP : VU_BACKEND_SHMEM_UNMAP,
-        .map = {.offset = i * PAGE, .length = PAGE, .flags = maps ? 1 : 0},
+        .size = sizeof(struct vu_shmem_map),
+        .payload.shmem = {.offset = i * PAGE, .length = PAGE, .flags = maps ? 1 : 0},
         .fd = maps ? f->file : -1,
     };
 

@@ -56,7 +56,7 @@ static void setup(Device *f, gconstpointer data)
     mapper_init(&f->mapper);
     f->mapper.may_be_asked = false;
     f->file = mapper_file(16 * PAGE);
-    vmm_init_window(&f->vmm, "tag", SIZE);
+    vmm_init_device(&f->vmm, (VuDeviceConfig){.tag = "tag", .window_size = SIZE});
     vmm_negotiate(&f->vmm);
     f->window = vu_device_window(f->vmm.device);
     give_channel(f);
@@ -185,6 +185,7 @@ static void test_without(void)
     const VuDeviceConfig bad[] = {
         {.n_queues = 2, .window_size = PAGE},
         {.n_queues = 2, .window_size = PAGE + 1, .tag = "t"},
+        {.n_queues = 2, .window_size = 1, .window_protocol = VU_WINDOW_LEGACY},
     };
     Vmm v;
 
@@ -202,6 +203,35 @@ static void test_without(void)
     g_assert_cmpint(vmm_say_u64(&v, VU_SET_PROTOCOL_FEATURES, VU_PROTOCOL_F_SHMEM), ==,
                     VU_BAD_PEER);
     vmm_clear(&v);
+}
+
+/* A VMM of before the standard is told neither tag nor size, and needs no memory slots.
+ */
+static void test_legacy(void)
+{
+    const uint64_t kept_back = VU_PROTOCOL_F_SHMEM | VU_PROTOCOL_F_CONFIG;
+    int pair[2];
+    Vmm v;
+
+    for (unsigned int i = VU_WINDOW_LEGACY; i <= VU_WINDOW_LEGACY_V3; i++) {
+        vmm_init_device(&v, (VuDeviceConfig){.window_size = SIZE,
+                                             .window_protocol = (VuWindowProtocol)i});
+        uint64_t offered = vmm_ask(&v, VU_GET_PROTOCOL_FEATURES);
+        g_assert_cmpuint(offered & kept_back, ==, 0);
+        g_assert_cmpint(vmm_say_u64(&v, VU_SET_PROTOCOL_FEATURES,
+                                    offered & ~VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS),
+                        ==, VU_OK);
+        g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
+        const Outgoing out = {VU_SET_BACKEND_REQ_FD, NR, NULL, 0, &pair[1], 1};
+        g_assert_cmpint(vmm_do(&v, &out), ==, VU_OK);
+        g_assert_cmpuint(vmm_ack(&v), ==, 0);
+        g_assert_true(vu_window_is_ready(vu_device_window(v.device)));
+        g_assert_cmpint(vmm_say(&v, VU_GET_SHMEM_CONFIG, PLAIN, NULL, 0), ==,
+                        VU_BAD_PEER);
+        close(pair[0]);
+        close(pair[1]);
+        vmm_clear(&v);
+    }
 }
 
 /* A VMM that lacks one of the agreements is asked for nothing. */
@@ -423,6 +453,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     log_threshold = LOG_LEVEL_OFF;
     g_test_add_func("/device-shmem/without", test_without);
+    g_test_add_func("/device-shmem/legacy", test_legacy);
     TEST("offers", test_offers);
     TEST("agreements", test_agreements);
     TEST("start", test_start);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * --dax and --dax-window, which need each other and --tag.
+ * --dax, --dax-window and --dax-protocol, which need each other and --tag.
  */
 #include "tests/unit/command-line.h"
 
@@ -35,9 +35,44 @@ static void test_dax(void)
     assert_refused(SERVE "--dax-window=2M", "give --tag=TAG");
 }
 
+/* What leaves the VMM nothing to do, or us nothing to ask for, is refused. */
+static void test_protocol(void)
+{
+    static const struct {
+        const char *words;
+        VuWindowProtocol protocol;
+    } cases[] = {
+        {"--dax=never", VU_WINDOW_STANDARD},
+        {"--dax-protocol=standard", VU_WINDOW_STANDARD},
+        {"--dax-protocol=standard --dax=never", VU_WINDOW_STANDARD},
+        {"--tag=t --dax-window=2M", VU_WINDOW_STANDARD},
+        {"--dax-protocol=legacy --dax-window=2M", VU_WINDOW_LEGACY},
+        {"--dax-protocol=legacy --dax-window=2M --dax=inode", VU_WINDOW_LEGACY},
+        {"--dax-protocol=legacy --dax-window=2M --tag=t", VU_WINDOW_LEGACY},
+        {"--dax-window=2M --dax-protocol=legacy-v3", VU_WINDOW_LEGACY_V3},
+        {"--dax-protocol=legacy --dax-protocol=standard", VU_WINDOW_STANDARD},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *line = g_strconcat(SERVE, cases[i].words, NULL);
+        g_autoptr(Options) options = parse(line);
+        g_assert_nonnull(options);
+        g_assert_cmpint(options->window_protocol, ==, cases[i].protocol);
+        g_assert_cmpint(options->session.dax, ==, options->window_size > 0);
+    }
+    assert_refused(SERVE "--dax-protocol=old", "one of standard, legacy, legacy-v3");
+    assert_refused(SERVE "--dax-protocol", "needs a value");
+    assert_refused(SERVE "--dax-protocol=legacy", "give --dax-window=SIZE");
+    assert_refused(SERVE "--dax-protocol=legacy-v3 --dax=inode --dax-window=0",
+                   "give --dax-window=SIZE");
+    assert_refused(SERVE "--dax-protocol=legacy --dax-window=2M --dax=never",
+                   "exclude each other: give one of them");
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/options-dax/dax", test_dax);
+    g_test_add_func("/options-dax/protocol", test_protocol);
     return g_test_run();
 }

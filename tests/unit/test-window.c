@@ -26,7 +26,8 @@ static void setup(Fixture *f, gconstpointer data)
 {
     f->fds_before = count_fds();
     g_assert_cmpint(vu_backend_init(&f->backend, true), ==, 0);
-    f->window = vu_window_new(data != NULL ? 256 * PAGE : SIZE, &f->backend);
+    f->window =
+        vu_window_new(data != NULL ? 256 * PAGE : SIZE, VU_WINDOW_STANDARD, &f->backend);
     g_assert_nonnull(f->window);
     mapper_init(&f->mapper);
     g_assert_cmpint(vu_backend_connect_take(&f->backend, f->mapper.peer), ==, 0);

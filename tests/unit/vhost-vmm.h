@@ -114,20 +114,18 @@ static inline void vmm_connect(Vmm *v)
     g_assert_cmpint(vu_device_fd(v->device), ==, pair[1]);
 }
 
-static inline void vmm_init_window(Vmm *v, const char *tag, uint64_t window_size)
+/* @config: what is not said here: its tag and its window. */
+static inline void vmm_init_device(Vmm *v, VuDeviceConfig config)
 {
     *v = (Vmm){.fds_before = count_fds(), .calls = g_string_new(NULL)};
     guest_init(&v->guest, GUEST_QUEUE);
     v->interrupt_fd = make_event();
     v->attend_fd = make_event();
-    const VuDeviceConfig config = {
-        .n_queues = N_QUEUES,
-        .tag = tag,
-        .window_size = window_size,
-        .interrupt_fd = v->interrupt_fd,
-        .attend_fd = v->attend_fd,
-        .handler = {v, on_start, on_stop, on_settle, on_wake, on_reset, on_attend},
-    };
+    config.n_queues = N_QUEUES;
+    config.interrupt_fd = v->interrupt_fd;
+    config.attend_fd = v->attend_fd;
+    config.handler =
+        (VuQueueHandler){v, on_start, on_stop, on_settle, on_wake, on_reset, on_attend};
     g_autoptr(GError) error = NULL;
     v->device = vu_device_new(&config, &error);
     g_assert_no_error(error);
@@ -136,7 +134,7 @@ static inline void vmm_init_window(Vmm *v, const char *tag, uint64_t window_size
 
 static inline void vmm_init(Vmm *v, const char *tag)
 {
-    vmm_init_window(v, tag, 0);
+    vmm_init_device(v, (VuDeviceConfig){.tag = tag});
 }
 
 static inline void vmm_clear(Vmm *v)

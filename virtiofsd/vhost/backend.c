@@ -320,10 +320,10 @@ static ssize_t send_now(VuBackend *backend, const VuBackendRequest *request)
     struct vu_msg_header header = {
         .request = (uint32_t)request->number,
         .flags = VU_FLAG_VERSION | VU_FLAG_NEED_REPLY,
-        .size = sizeof(request->map),
+        .size = request->size,
     };
-    char bytes[sizeof(header) + sizeof(request->map)];
-    struct iovec iov = {bytes, sizeof(bytes)};
+    char bytes[sizeof(header) + sizeof(request->payload)];
+    struct iovec iov = {bytes, sizeof(header) + request->size};
     union {
         struct cmsghdr header;
         char bytes[CMSG_SPACE(sizeof(int))];
@@ -331,7 +331,7 @@ static ssize_t send_now(VuBackend *backend, const VuBackendRequest *request)
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 
     memcpy(bytes, &header, sizeof(header));
-    memcpy(bytes + sizeof(header), &request->map, sizeof(request->map));
+    memcpy(bytes + sizeof(header), &request->payload, request->size);
     if (request->fd >= 0) {
         msg.msg_control = control.bytes;
         msg.msg_controllen = sizeof(control.bytes);
@@ -346,7 +346,7 @@ static ssize_t send_now(VuBackend *backend, const VuBackendRequest *request)
 
 static int send_request(VuBackend *backend, const VuBackendRequest *request)
 {
-    const ssize_t whole = sizeof(struct vu_msg_header) + sizeof(request->map);
+    const ssize_t whole = (ssize_t)(sizeof(struct vu_msg_header) + request->size);
     ssize_t sent = -EINTR;
 
     pthread_mutex_lock(&backend->lock);

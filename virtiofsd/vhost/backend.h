@@ -86,7 +86,8 @@ void vu_backend_leave(VuBackend *backend);
 /** struct VuBackendRequest - what the VMM is asked for. */
 typedef struct VuBackendRequest {
     enum vu_backend_number number;
-    struct vu_shmem_map map;
+    uint32_t size; /* of the payload */
+    union vu_backend_payload payload;
     int fd; /* goes along, borrowed; -1: none */
 } VuBackendRequest;
 

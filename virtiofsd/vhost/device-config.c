@@ -20,7 +20,7 @@
 static uint64_t offered_protocol_features(const VuDevice *device)
 {
     return OFFERED_PROTOCOL_FEATURES | (device->has_tag ? VU_PROTOCOL_F_CONFIG : 0) |
-           (device->window != NULL ? VU_PROTOCOL_F_SHMEM : 0);
+           (device->window != NULL ? vu_window_rules(device->window)->offers : 0);
 }
 
 int vu_on_get_features(VuDevice *device, VuMessage *message)

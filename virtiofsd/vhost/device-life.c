@@ -23,7 +23,8 @@ static bool check_config(const VuDeviceConfig *config, GError **error)
         return false;
     }
     if (config->window_size % VU_WINDOW_PAGE != 0 ||
-        (config->window_size > 0 && config->tag == NULL)) {
+        (config->window_size > 0 && config->window_protocol == VU_WINDOW_STANDARD &&
+         config->tag == NULL)) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
                     "a DAX window must be a multiple of 2M, and needs a tag");
         return false;
@@ -37,9 +38,10 @@ static bool check_config(const VuDeviceConfig *config, GError **error)
     return true;
 }
 
-static bool make_window(VuDevice *device, uint64_t size)
+static bool make_window(VuDevice *device, const VuDeviceConfig *config)
 {
-    device->window = vu_window_new(size, &device->backend);
+    device->window =
+        vu_window_new(config->window_size, config->window_protocol, &device->backend);
     device->pages = calloc(VU_MEMORY_MAX_REGIONS, sizeof(*device->pages));
     return device->window != NULL && device->pages != NULL;
 }
@@ -87,7 +89,7 @@ VuDevice *vu_device_new(const VuDeviceConfig *config, GError **error)
                     "cannot prepare for a VMM: %s", strerrordesc_np(errno));
         return NULL;
     }
-    if (has_window && !make_window(device, config->window_size)) {
+    if (has_window && !make_window(device, config)) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOMEM,
                     "not enough memory for the DAX window's table");
         return NULL;

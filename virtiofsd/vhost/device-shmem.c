@@ -17,11 +17,6 @@
 
 #include "virtiofsd/vhost/device-internal.h"
 
-/* Without any of these a mapping cannot be asked for, or nobody knows when it is there.
- * BACKEND_SEND_FD is not among them: who agrees on SHMEM takes SHMEM_MAP, which brings a
- * descriptor, and crosvm has the one and not the other. */
-#define NEEDED (VU_PROTOCOL_F_SHMEM | VU_PROTOCOL_F_BACKEND_REQ | VU_PROTOCOL_F_REPLY_ACK)
-
 int vu_on_get_shmem_config(VuDevice *device, VuMessage *message)
 {
     struct vu_shmem_config *wire = &message->payload.shmem;
@@ -56,10 +51,10 @@ static bool rings_run(const VuDevice *device)
 
 void vu_device_update_channel(VuDevice *device)
 {
-    bool is_agreed = (device->protocol_features & NEEDED) == NEEDED;
-
     if (device->window != NULL) {
-        vu_backend_set_open(&device->backend, is_agreed, rings_run(device));
+        uint64_t missing =
+            vu_window_rules(device->window)->needs & ~device->protocol_features;
+        vu_backend_set_open(&device->backend, missing == 0, rings_run(device));
     }
 }
 

@@ -46,9 +46,11 @@ typedef struct VuQueueHandler {
 typedef struct VuDeviceConfig {
     unsigned int n_queues; /* hiprio and request queues together, 2 to 256 */
     const char *tag; /* NULL, or the tag for GET_CONFIG (which is offered only then) */
-    uint64_t window_size; /* bytes of the DAX window, 0: none is offered. Needs a tag */
-    int interrupt_fd;     /* readable = give up waiting for requests in flight; or -1 */
-    int attend_fd;        /* for handler.attend */
+    /* Bytes of the DAX window, 0: none is offered. As the standard says it needs a tag */
+    uint64_t window_size;
+    VuWindowProtocol window_protocol;
+    int interrupt_fd; /* readable = give up waiting for requests in flight; or -1 */
+    int attend_fd;    /* for handler.attend */
     VuQueueHandler handler;
 } VuDeviceConfig;
 

@@ -47,19 +47,28 @@ typedef enum Echo {
 
 struct VuWindow {
     VuBackend *backend; /* its lock is the window's, too */
+    VuWindowProtocol protocol;
     uint64_t size;
     Echo echo;    /* under the lock */
     Page pages[]; /* written under the lock, by who has the channel, or when nobody can */
 };
 
-VuWindow *vu_window_new(uint64_t size, VuBackend *backend)
+/* What is known of a VMM that has mapped nothing yet. */
+static Echo first_echo(const VuWindow *window)
+{
+    return vu_window_rules(window)->adds_memory ? ECHO_UNKNOWN : ECHO_NEVER;
+}
+
+VuWindow *vu_window_new(uint64_t size, VuWindowProtocol protocol, VuBackend *backend)
 {
     size_t n = (size_t)(size / VU_WINDOW_PAGE);
     VuWindow *window = calloc(1, sizeof(*window) + n * sizeof(Page));
 
     if (window != NULL) {
         window->backend = backend;
+        window->protocol = protocol;
         window->size = size;
+        window->echo = first_echo(window);
     }
     return window;
 }
@@ -72,6 +81,11 @@ void vu_window_free(VuWindow *window)
 uint64_t vu_window_size(const VuWindow *window)
 {
     return window->size;
+}
+
+const VuWindowRules *vu_window_rules(const VuWindow *window)
+{
+    return vu_window_protocol_rules(window->protocol);
 }
 
 static size_t n_pages(const VuWindow *window)
@@ -159,21 +173,19 @@ static int check(const VuWindow *window, const VuWindowMap *map)
 
 /* ---- one page: who calls has the channel ------------------------------------------- */
 
-static int ask(VuWindow *window, enum vu_backend_number number, size_t i, int fd,
-               bool *ret_unsure)
+/* @fd: to map; -1 to unmap. */
+static int ask(VuWindow *window, size_t i, int fd, bool *ret_unsure)
 {
-    const VuBackendRequest request = {
-        .number = number,
-        .map = {.id = VU_SHMEM_WINDOW,
-                .file_offset = window->pages[i].file_offset,
-                .offset = i * VU_WINDOW_PAGE,
-                .length = VU_WINDOW_PAGE,
-                /* Always: QEMU maps no other way, and what is mapped for reading may be
-                 * written later, without another mapping. */
-                .flags = number == VU_BACKEND_SHMEM_MAP ? VU_SHMEM_WRITABLE : 0},
+    const VuWindowPiece piece = {
+        .maps = fd >= 0,
+        .offset = i * VU_WINDOW_PAGE,
+        .file_offset = window->pages[i].file_offset,
+        .length = VU_WINDOW_PAGE,
         .fd = fd,
     };
+    VuBackendRequest request;
 
+    vu_window_protocol_encode(window->protocol, &piece, &request);
     return vu_backend_ask(window->backend, &request, ret_unsure);
 }
 
@@ -186,7 +198,7 @@ static int unmap_page(VuWindow *window, size_t i)
     if (window->pages[i].state == PAGE_FREE) {
         return 0;
     }
-    int result = ask(window, VU_BACKEND_SHMEM_UNMAP, i, -1, &unsure);
+    int result = ask(window, i, -1, &unsure);
     if (result == -EINTR || unsure || window->backend->socket < 0) {
         set_state(window, i, PAGE_UNSURE);
         return result;
@@ -223,7 +235,7 @@ static int map_page(VuWindow *window, size_t i, const VuWindowMap *map, Page pag
 
     page.state = PAGE_UNSURE; /* and known, should the VMM add it to our memory */
     set_page(window, i, page);
-    int result = ask(window, VU_BACKEND_SHMEM_MAP, i, map->fd, &unsure);
+    int result = ask(window, i, map->fd, &unsure);
     if (result < 0) {
         if (!unsure) {
             set_state(window, i, PAGE_FREE);
@@ -325,12 +337,16 @@ void vu_window_unmap_all(VuWindow *window)
 
 void vu_window_forget(VuWindow *window, bool anew)
 {
+    if (!anew && vu_window_rules(window)->outlives_reset) {
+        (void)doubt_all(window);
+        return;
+    }
     lock(window);
     for (size_t i = 0; i < n_pages(window); i++) {
         window->pages[i] = (Page){.state = PAGE_FREE};
     }
     if (anew) {
-        window->echo = ECHO_UNKNOWN;
+        window->echo = first_echo(window);
     }
     unlock(window);
 }

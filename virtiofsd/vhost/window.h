@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "virtiofsd/vhost/backend.h"
+#include "virtiofsd/vhost/window-protocol.h"
 
 /*
  * The DAX window: what the VMM has mapped where in the shared memory region that the
@@ -22,11 +23,14 @@ typedef struct VuWindow VuWindow;
 
 /** vu_window_new() - @size: a multiple of VU_WINDOW_PAGE. @backend: borrowed.
  * Return: it, or NULL when memory is short. */
-VuWindow *vu_window_new(uint64_t size, VuBackend *backend);
+VuWindow *vu_window_new(uint64_t size, VuWindowProtocol protocol, VuBackend *backend);
 void vu_window_free(VuWindow *window);
 
 /** vu_window_size() - Return: bytes. */
 uint64_t vu_window_size(const VuWindow *window);
+
+/** vu_window_rules() - Return: those of its protocol. */
+const VuWindowRules *vu_window_rules(const VuWindow *window);
 
 /* ---- workers ------------------------------------------------------------------------
  */
@@ -64,7 +68,9 @@ void vu_window_unmap_all(VuWindow *window);
 /* ---- control thread ----------------------------------------------------------------
  */
 
-/** vu_window_forget() - the VMM has dropped all mappings. @anew: it is another VMM. */
+/** vu_window_forget() - the device was reset, whereby the VMM drops all mappings, or at
+ * least makes them nobody's: then the next session unmaps them.
+ * @anew: it is another VMM, that has none. */
 void vu_window_forget(VuWindow *window, bool anew);
 
 /**
