@@ -3,18 +3,12 @@
 what is right. The table is in the order of its subjects; a test of its own sees that
 every row names tests that exist.
 
-A test is FILE.py::NAME in this folder, or the path of a unit test.
+A test is named as in catalogue.py.
 """
-
-import ast
-import glob
-import os
-import re
 
 import pytest
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-UNIT = os.path.join(os.path.dirname(HERE), 'unit')
+import catalogue
 
 FILES, READONLY = 'test_peer_files.py', 'test_peer_readonly.py'
 IDENTITY, WHO = 'test_peer_identity.py', 'test_identity.py'
@@ -132,38 +126,14 @@ READ_ONLY = (
 DEFECTS = OPENING + CREDENTIALS + PRIVILEGES + NAMES + IDS + READ_ONLY
 
 
-def named_in(path):
-    """The names of the tests in a file, those in classes included."""
-    with open(path, encoding='utf-8') as file:
-        tree = ast.parse(file.read())
-    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
-            and node.name.startswith('test_')}
-
-
-def unit_tests():
-    """The paths under which unit tests are registered."""
-    found = set()
-    for path in glob.glob(os.path.join(UNIT, 'test-*.c')):
-        with open(path, encoding='utf-8') as file:
-            found |= set(re.findall(r'g_test_add\w*\(\s*"(/[^"]+)"', file.read()))
-    return found
-
-
 @pytest.fixture(scope='module')
 def known():
-    """Every test that a row may name."""
-    found = unit_tests()
-    for path in glob.glob(os.path.join(HERE, 'test_*.py')):
-        found |= {f'{os.path.basename(path)}::{name}' for name in named_in(path)}
-    return found
+    return catalogue.all_tests()
 
 
 @pytest.mark.parametrize('row', DEFECTS, ids=[row[0] for row in DEFECTS])
 def test_every_defect_has_a_test(known, row):
-    what, *tests = row
-    assert what and tests
-    missing = [test for test in tests if test not in known]
-    assert not missing, f'no such test: {missing}'
+    catalogue.check_row(known, row)
 
 
 def test_what_is_missing_is_found(known):

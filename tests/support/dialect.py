@@ -58,16 +58,18 @@ class Asked:
 
     def _wrong_file(self):
         access = fcntl.fcntl(self.fds[0], fcntl.F_GETFL)
-        about = os.fstat(self.fds[0])
         if access & os.O_PATH or access & os.O_ACCMODE != os.O_RDWR:
             return 'not opened for reading and writing'
         if self.map_flags != self.FLAGS:
             return 'not to be written'
-        if not stat.S_ISREG(about.st_mode):
-            return 'no regular file'
-        if about.st_size == 0:
+        return None if stat.S_ISREG(os.fstat(self.fds[0]).st_mode) else 'no regular file'
+
+    def wrong_size(self):
+        """What is wrong with the file as large as it is now, or None."""
+        size = os.fstat(self.fds[0]).st_size if self.maps else None
+        if size == 0:
             return 'an empty file, which QEMU would make larger'
-        if about.st_size < self.file_offset + self.length:
+        if self.maps and size < self.file_offset + self.length:
             return 'a file that does not cover it'
         return None
 

@@ -51,6 +51,7 @@ class Window:
     """What a test may change: `slow` seconds before the answer, `late` ones between that
     and the mapping, `adds` whether it is told as memory. `answer` is called with each
     message if set, and says what is answered: a number, None for nothing, or bytes.
+    `judges_size` is False where the file is truncated at the same time.
 
     `dialect` is how it is asked, and then `size` is known to nobody else.
     """
@@ -67,6 +68,8 @@ class Window:
         self.runs, self.most = True, 0
         self.slow = self.late = 0
         self.adds, self.answer = dialect.IS_STANDARD, None
+        self.judges_size = True
+        self.in_doubt = set()  # offsets where the daemon cannot know what is mapped
         self.held = {}  # what is told as memory: offset: a copy of the descriptor
         self.socket = socket.socket(fileno=os.dup(frontend.backend_socket))
         self.is_over = False
@@ -142,6 +145,7 @@ class Window:
         """The guest was reset: QEMU drops all mappings, and says so later."""
         with self.lock:
             gone, self.mapped = self.mapped, {}
+            self.in_doubt |= set(gone)
             self._commit(gone, tell=False)
             return gone
 
@@ -174,14 +178,16 @@ class Window:
     def _handle(self, asked):
         with self.lock:
             self.log.append(asked.request)
-            wrong = asked.wrong() or (None if self.runs else 'while rings are stopped')
+            wrong = self._judge(asked)
             if wrong:
                 self.faults.append(wrong)
             if self.answer is not None:
+                self.in_doubt.add(asked.offset)
                 self._send(asked, self.answer(asked))
                 return
             time.sleep(self.slow)
             refused = wrong or not self._obey(asked)
+            self.in_doubt.discard(asked.offset)
             if not self.dialect.IS_STANDARD:
                 if not refused:
                     self._settle(asked)
@@ -199,9 +205,21 @@ class Window:
             answer = ANSWER.pack(asked.request, FLAGS_REPLY, 8, answer)
         self.socket.send(answer)
 
+    def _judge(self, asked):
+        """What is wrong with it, or None. Where it cannot know, the daemon unmaps what
+        may not be there.
+        """
+        wrong = asked.wrong() or (None if self.runs else 'while rings are stopped')
+        if wrong is None and asked.maps == (asked.offset in self.mapped) and (
+                asked.offset not in self.in_doubt):
+            wrong = 'over a mapping' if asked.maps else 'nothing is mapped there'
+        if wrong is None and self.judges_size:
+            wrong = asked.wrong_size()
+        return wrong
+
     def _obey(self, asked):
         """Only what is not there comes, and only what is there goes."""
-        if asked.offset + asked.length > self.size:
+        if asked.offset + asked.length > self.size or asked.wrong_size():
             return False
         return not self.dialect.IS_STANDARD or asked.maps != (asked.offset in self.mapped)
 
