@@ -287,7 +287,7 @@ class Stream:
 
 # Bits of FUSE_INIT's answer, and of the modes in harness_config_of().
 AGREED = ((1 << 16, 2), (1 << 20, 8 | 4), (1 << 32, 16 | 4), (1 << 1, 0x100),
-          (1 << 10, 0x200), (1 << 36, 0x400))
+          (1 << 10, 0x200), (1 << 36, 0x400), (1 << 33, 0x8000))
 HANDLE_KILLPRIV_V2 = 1 << 28
 
 

@@ -288,8 +288,43 @@ def odd_seeds():
             yield struct.pack("<H", modes) + b"".join(row)
 
 
+WINDOW, MIB_2 = 0x8000, 2 << 20
+VMM_SAYS = {"yes": 6, "no": 6 | 8, "stops": 6 | 16, "shrinks": 6 | 24}
+
+
+def map_file(node=FILE, handle=2**64 - 1, at=0, flags=3, to=0, length=MIB_2):
+    """SETUPMAPPING."""
+    return request(48, node, struct.pack("=QQQQQ", handle, at, length, flags, to))
+
+
+def unmap(*pieces, count=None):
+    """REMOVEMAPPING of (offset, length)."""
+    count = len(pieces) if count is None else count
+    return request(49, FILE, struct.pack("=I", count) + b"".join(
+        struct.pack("=QQ", *piece) for piece in pieces))
+
+
+def window_seeds():
+    """Files that are mapped, by a VMM that does so or not."""
+    init = request(26, body=struct.pack("=IIIIII", 7, 45, 0, 2**32 - 1, 2**32 - 1, 0)
+                   + bytes(40))
+    start = [request(1, body=b"file\0"), request(14, FILE, struct.pack("=II", 2, 0)),
+             request(14, FILE, struct.pack("=II", 0, 0)), request(3, FILE, bytes(16))]
+    rows = [map_file(), map_file(flags=2, to=MIB_2), map_file(handle=FIRST, at=MIB_2),
+            map_file(handle=SECOND), map_file(handle=99), map_file(node=1),
+            map_file(at=1), map_file(to=4096), map_file(flags=0), map_file(flags=4),
+            map_file(length=4096), unmap((0, MIB_2)), unmap((0, MIB_2), (MIB_2, MIB_2)),
+            unmap((1, MIB_2)), unmap((0, 0)), unmap((0, MIB_2), count=2), unmap(count=0)]
+    for says in VMM_SAYS.values():
+        for modes in (WINDOW, WINDOW | 1, WINDOW | 0x7000):
+            yield struct.pack("<H", modes) + b"".join(
+                start + [event(says)] + rows + [init] + rows[:1] + [request(38)] + rows)
+    yield struct.pack("<H", 0) + b"".join(start + rows)
+
+
 def request_seeds():
     """All rows, and one of the rare requests in several modes."""
+    yield from window_seeds()
     yield from lock_seeds()
     yield from name_seeds()
     yield from odd_seeds()

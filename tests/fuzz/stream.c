@@ -7,6 +7,7 @@
 #include "tests/fuzz/stream.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 #include <time.h>
@@ -38,6 +39,8 @@ typedef struct Stream {
     Given listed;
     Given handles;
     unsigned int n_waiting;
+    int refusal;         /* of the VMM: 0 or a negative errno */
+    unsigned int n_maps; /* that were not all unmapped since */
 } Stream;
 
 /* What a request gives, and where it names what was given: offsets, or 0. */
@@ -77,6 +80,7 @@ static const struct Shape {
     [FUSE_LSEEK] = {false, false, 0, 40, 0},
     [FUSE_COPY_FILE_RANGE] = {false, false, 56, 40, 64},
     [COPY_FILE_RANGE_64] = {false, false, 56, 40, 64},
+    [FUSE_SETUPMAPPING] = {false, false, 0, 40, 0},
 };
 
 /* ---- time ---------------------------------------------------------------------------
@@ -236,6 +240,9 @@ static void learn(Stream *stream, const Message *message, int error)
     if (error == 0 && message->header.opcode == FUSE_READDIRPLUS) {
         learn_listed(stream);
     }
+    if (error == 0 && message->header.opcode == FUSE_DESTROY) {
+        g_assert_cmpuint(stream->n_maps, ==, 0);
+    }
 }
 
 /* ---- who waits -----------------------------------------------------------------------
@@ -288,6 +295,52 @@ static void finish(Stream *stream)
     while (stream->n_waiting > 0) {
         try_waiting(stream);
     }
+    session_set_window(stream->harness->session, &(DaxWindow){0});
+}
+
+/* ---- the window -----------------------------------------------------------------------
+ */
+
+static bool window_is_ready(void *opaque)
+{
+    const Stream *stream = opaque;
+
+    return stream->refusal != -EIO;
+}
+
+static int window_map(void *opaque, const DaxMap *map)
+{
+    Stream *stream = opaque;
+
+    g_assert_cmpuint(map->offset % PT_DAX_SIZE, ==, 0);
+    g_assert_cmpuint(map->file_offset % PT_DAX_SIZE, ==, 0);
+    g_assert_cmpint(fcntl(map->fd, F_GETFL) & (O_ACCMODE | O_PATH), ==, O_RDWR);
+    stream->n_maps += stream->refusal == 0 ? 1 : 0;
+    return stream->refusal;
+}
+
+static int window_unmap(void *opaque, uint64_t offset, uint64_t length)
+{
+    const Stream *stream = opaque;
+
+    return offset % PT_DAX_SIZE != 0 || length == 0 ? -EINVAL : stream->refusal;
+}
+
+static void window_unmap_all(void *opaque)
+{
+    Stream *stream = opaque;
+
+    stream->n_maps = 0;
+}
+
+static void give_window(Stream *stream)
+{
+    session_set_window(stream->harness->session,
+                       &(DaxWindow){.opaque = stream,
+                                    .is_ready = window_is_ready,
+                                    .map = window_map,
+                                    .unmap = window_unmap,
+                                    .unmap_all = window_unmap_all});
 }
 
 /* ---- the row -------------------------------------------------------------------------
@@ -304,6 +357,7 @@ static void run_event(Stream *stream, size_t event)
     Harness *harness = stream->harness;
     Waits *waits = session_waits(harness->session);
     SessionStats stats;
+    static const int refusals[] = {0, -EIO, -EINTR, -ENXIO};
 
     switch (event % 8) {
     case 0:
@@ -325,6 +379,7 @@ static void run_event(Stream *stream, size_t event)
         }
         break;
     default:
+        stream->refusal = refusals[event / 8 % G_N_ELEMENTS(refusals)];
         break;
     }
 }
@@ -384,6 +439,9 @@ void stream_run(Harness *harness, const uint8_t *data, size_t size)
     monotonic_ms = 0;
     harness->may_wait = true;
     harness->split = 0;
+    if ((load16(data) & HARNESS_WINDOW) != 0) {
+        give_window(&stream);
+    }
     harness_init(harness, UINT64_MAX);
     data += STREAM_HEAD;
     size -= STREAM_HEAD;

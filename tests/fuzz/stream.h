@@ -19,6 +19,9 @@
  * Where there is no such request, or it failed, the number goes as it is, as all others
  * do. A length of 0 in the header of a request is made right. An empty record does what
  * no guest can, by its room: see stream.c.
+ *
+ * With HARNESS_WINDOW in the modes there is a DAX window, of a VMM that maps nothing, and
+ * answers what empty records say.
  */
 
 /** Bytes that choose the modes. */

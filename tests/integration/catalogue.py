@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names of all tests, for tables whose rows name those that show something: FILE.py::NAME
-in this folder, or the path of a unit test.
+"""The names of all tests, for tables whose rows name those that show something:
+FILE.py::NAME in this folder, or the path of a unit test.
 """
 
 import ast

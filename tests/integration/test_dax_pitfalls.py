@@ -345,7 +345,7 @@ GOOD = {'region': 0, 'file_offset': 0, 'offset': PAGE, 'length': PAGE, 'flags': 
 BAD = {
     'no such message': {'request': 6}, 'a message of old': {'request': 7},
     'another region': {'region': 1}, 'unaligned there': {'offset': 4096},
-    'unaligned in the file': {'file_offset': 4096}, 'a length of its own': {'length': 100},
+    'unaligned in the file': {'file_offset': 4096}, 'its own length': {'length': 100},
     'for reading': {'flags': 0}, 'beyond the file': {'file_offset': 2 * PAGE},
     'opened for reading': {'open': os.O_RDONLY}, 'a place only': {'open': os.O_PATH},
     'a folder': {'open': os.O_RDONLY, 'file': '.'}, 'a pipe': {'file': 'pipe'},

@@ -47,6 +47,7 @@ SessionConfig harness_config_of(uint16_t modes)
     config.posix_lock = (modes & 0x100) != 0;
     config.flock = (modes & 0x200) != 0;
     config.allow_mmap = (modes & 0x400) != 0;
+    config.dax = (modes & HARNESS_WINDOW) != 0;
     config.negative_timeout_ns = config.cache == PT_CACHE_ALWAYS ? 1 : 0;
     return config;
 }

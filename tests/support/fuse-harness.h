@@ -19,6 +19,8 @@
 #define HARNESS_OPCODES 54u
 /** Room for any reply that a test asks for. */
 #define HARNESS_OUT_SIZE (72 * 1024)
+/** The bit of harness_config_of() that is for those who have a DAX window. */
+#define HARNESS_WINDOW 0x8000u
 /** What harness_run() returns for a request that is put aside. */
 #define HARNESS_WAITS 2
 
