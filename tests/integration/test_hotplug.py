@@ -71,17 +71,19 @@ class Machine:
     def __init__(self, daemon, protocol):
         self.daemon, self.random = daemon, random.Random(7)
         self.frontend = Frontend(daemon.socket_path, n_request_queues=N_QUEUES,
-                                 protocol_features=protocol, memory_size=96 * MIB)
-        self.client = self.frontend.start().client(n_slots=N_IN_FLIGHT + 2)
+                                 protocol_features=protocol, memory_size=16 * MIB)
+        self.frontend.start()
+        self.client = self.frontend.client(n_slots=N_IN_FLIGHT + 2, data_size=BIG)
         self.client.init()
         self.node = self.client.lookup(fuse.ROOT, b'data').nodeid
         self.handle = self.client.open(self.node)[0]
         self.request = self.frontend.alloc(80)
         self.plugged = []
-        self.workers = [Worker(self.frontend.client(n_slots=2), queue, size)
-                        for queue, size in ((2, BLOCK), (3, BIG))]
-        for worker in self.workers:
-            worker.start()
+        self.workers = []
+        for queue, size in ((2, BLOCK), (3, BIG)):
+            client = self.frontend.client(n_slots=2, data_size=BIG)
+            self.workers.append(Worker(client, queue, size))
+            self.workers[-1].start()
 
     def read_request(self, offset, size):
         body = struct.pack('=QQIIQII', self.handle, offset, size, 0, 0, 0, 0)
