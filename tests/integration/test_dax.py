@@ -86,58 +86,6 @@ def test_which_files(guest, share):
 # ---- mapping --------------------------------------------------------------------------
 
 @every_protocol
-def test_random(guest, share, protocol):
-    """10,000 steps on two files, in a window that is smaller than they are; fewer where
-    only the messages differ.
-    """
-    chance, steps = random.Random(7), 10000 if protocol.IS_STANDARD else 2000
-    names, n_pages = ('first', 'second'), 6
-    expected = {name: bytearray(make_file(share, name, n_pages, name)) for name in names}
-    nodes = {name: guest.node(name) for name in names}
-    handles = {name: guest.client.open(nodes[name], os.O_RDWR)[0] for name in names}
-    at = {}  # page of the window: (name, page of the file)
-
-    def place():
-        to, (name, page) = chance.choice(list(at.items()))
-        offset = chance.randrange(PAGE)
-        return name, page * PAGE + offset, to * PAGE + offset, min(
-            chance.choice((1, 100, 5000)), PAGE - offset)
-
-    for _ in range(steps):
-        step = chance.randrange(10)
-        if step == 0 or not at:
-            to, name, page = (chance.randrange(WINDOW // PAGE), chance.choice(names),
-                              chance.randrange(n_pages))
-            assert guest.map(nodes[name], page, to, writes=chance.random() < 0.5) == 0
-            at[to] = name, page
-        elif step == 1:
-            to = chance.choice([*at, chance.randrange(WINDOW // PAGE)])
-            assert guest.unmap(nodes['first'], to) == 0
-            at.pop(to, None)
-        elif step < 5:
-            name, offset, to, size = place()
-            assert guest.window.read(to, size) == expected[name][offset:offset + size]
-        elif step < 8:
-            name, offset, to, size = place()
-            data = chance.randbytes(size)
-            guest.window.write(to, data)
-            expected[name][offset:offset + size] = data
-        elif step == 8:
-            name, offset, _, size = place()
-            data = chance.randbytes(size)
-            assert guest.client.write(nodes[name], handles[name], data, offset) == size
-            expected[name][offset:offset + size] = data
-        else:
-            name, offset, _, size = place()
-            assert guest.client.read(nodes[name], handles[name], size, offset) == (
-                expected[name][offset:offset + size])
-    for name in names:
-        assert read_file(share, name) == expected[name]
-    maps, unmaps = guest.window.counts()
-    assert maps > steps / 20 and maps - unmaps == len(at)
-
-
-@every_protocol
 def test_upgrade_and_remap(guest, share):
     """What is mapped for reading can be written; another file comes in its place."""
     one, two = make_file(share, 'one', 2), make_file(share, 'two', 2, 2)

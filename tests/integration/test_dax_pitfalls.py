@@ -23,6 +23,7 @@ from fuse_client import errno_of
 from mapping import ATTR_DAX, WINDOW, make_file, read_file
 
 DAX, HERE = 'test_dax.py', 'test_dax_pitfalls.py'
+RANDOM = 'test_dax_random.py'
 
 PITFALLS = (
     ('a mapping that is not for writing: the guest writes all the same',
@@ -42,9 +43,9 @@ PITFALLS = (
     ('an offset in the window, or a length, that is no multiple: nobody checks',
      f'{DAX}::test_fields', f'{HERE}::test_lengths'),
     ('a mapping where there is one',
-     f'{DAX}::test_random', f'{DAX}::test_upgrade_and_remap', f'{DAX}::test_together'),
+     f'{RANDOM}::test_random', f'{DAX}::test_upgrade_and_remap', f'{DAX}::test_together'),
     ('an unmapping of what is not mapped, of a part, of more',
-     f'{HERE}::test_unmap_what_is_there', f'{DAX}::test_random'),
+     f'{HERE}::test_unmap_what_is_there', f'{RANDOM}::test_random'),
     ('beyond the window, or around the end of all numbers',
      f'{DAX}::test_fields', f'{DAX}::test_exhausted'),
     ('what is no regular file: a pipe, a folder',
@@ -62,6 +63,7 @@ PITFALLS = (
      f'{DAX}::test_stop_while_the_vmm_is_asked', f'{HERE}::test_one_ring_is_stopped'),
     ('after a reset, by which QEMU has dropped all',
      f'{DAX}::test_a_new_session', f'{DAX}::test_reset_device',
+     f'{RANDOM}::test_disturbed',
      f'{DAX}::test_end_while_the_vmm_is_asked'),
     ('a file that is truncated between the look at it and the mapping',
      f'{DAX}::test_a_file_that_shrinks', f'{HERE}::test_truncated_all_the_time'),
