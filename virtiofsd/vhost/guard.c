@@ -19,6 +19,20 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
+/*
+ * ThreadSanitizer holds a lock of its own while it makes an atomic store for its program.
+ * Where that is the access that failed, an atomic of the handler's, were it watched too,
+ * would wait for that lock for ever.
+ */
+#if defined(__has_attribute)
+#if __has_attribute(disable_sanitizer_instrumentation)
+#define IN_HANDLER __attribute__((disable_sanitizer_instrumentation))
+#endif
+#endif
+#ifndef IN_HANDLER
+#define IN_HANDLER
+#endif
+
 typedef struct Slot {
     _Atomic uintptr_t base; /* 0: free */
     _Atomic size_t length;
@@ -29,7 +43,7 @@ static Slot slots[VU_GUARD_SLOTS];
 _Atomic bool vu_guard_hit;
 
 /* Return: whether the access can be repeated. */
-static bool replace_page(uintptr_t address)
+IN_HANDLER static bool replace_page(uintptr_t address)
 {
     for (size_t i = 0; i < VU_GUARD_SLOTS; i++) {
         uintptr_t base = atomic_load(&slots[i].base);
@@ -48,7 +62,7 @@ static bool replace_page(uintptr_t address)
     return false;
 }
 
-static void on_sigbus(int number, siginfo_t *info, void *context)
+IN_HANDLER static void on_sigbus(int number, siginfo_t *info, void *context)
 {
     int saved = errno;
     bool sent = info->si_code <= 0; /* by kill(2), not by an access */
