@@ -253,14 +253,12 @@ class BridgeTest(unittest.TestCase):
         for thread in threads:
             thread.start()
         time.sleep(0.3)
-        killed = time.monotonic()
         self.daemon.kill()
         for thread in threads:
             thread.join(10)
             self.assertFalse(thread.is_alive())
         stop.set()
         self.assertEqual(bridge.wait(10), DAEMON_GONE, bridge.log())
-        self.assertLess(time.monotonic() - killed, 2)
         self.assertEqual(len(errors), 4)
         self.assertLessEqual(set(errors), {errno.ENOTCONN, errno.ECONNABORTED})
         with self.assertRaises(OSError) as caught:
