@@ -6,6 +6,7 @@ open to the next, and never those of one that somebody has.
 import contextlib
 import mmap
 import os
+import tempfile
 import time
 
 import pytest
@@ -21,12 +22,13 @@ pytestmark = pytest.mark.sandboxed
 
 KEEP = 2
 COUNTED = ('ext4', 'xfs', 'btrfs')
+N_FOLDERS = 32
 WHILE = 2.1  # seconds, after which a time of change is believed
 LONG_WHILE = 61
 
 
 @pytest.fixture
-def guest(start, connect, scratch, extra_args):
+def guest(scratch, start, connect, extra_args):
     """guest(share, option...): its FUSE client."""
     def begin(share, *options, **more):
         daemon = start(launch.plain, share, scratch, [*options, *extra_args])
@@ -35,12 +37,13 @@ def guest(start, connect, scratch, extra_args):
     return begin
 
 
-def settle(path, seconds=WHILE):
-    """What is in the file is on the disk, and has been for a while."""
-    fd = os.open(path, os.O_RDONLY)
-    os.fsync(fd)
-    os.close(fd)
-    time.sleep(seconds)
+def settle(*paths):
+    """What is in the files is on the disk, and has been for a while."""
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+    time.sleep(WHILE)
 
 
 class File:
@@ -69,12 +72,33 @@ def kind():
     return 'ext4'
 
 
+@pytest.fixture(scope='module')
+def settled():
+    """settled(kind): a folder with a file that nobody has changed for a while. There are
+    many in one file system, so that it is waited for once; each is given away once.
+    """
+    folders = {}
+    with contextlib.ExitStack() as undo:
+        scratch = undo.enter_context(tempfile.TemporaryDirectory(prefix='vfs-'))
+
+        def take(kind):
+            if not folders.get(kind):
+                top = undo.enter_context(filesystems.made(
+                    kind, os.path.join(scratch, kind), None))
+                folders[kind] = [os.path.join(top, f'{i}') for i in range(N_FOLDERS)]
+                files = [os.path.join(folder, 'file') for folder in folders[kind]]
+                for path in files:
+                    os.mkdir(os.path.dirname(path))
+                    write(path, b'old' * 1000)
+                settle(*files)
+            return folders[kind].pop()
+
+        yield take
+
+
 @pytest.fixture
-def share(kind, on):
-    top = on(kind)
-    write(os.path.join(top, 'file'), b'old' * 1000)
-    settle(os.path.join(top, 'file'))
-    return top
+def share(kind, settled):
+    return settled(kind)
 
 
 def change(path, by):
@@ -216,7 +240,7 @@ def test_other_caches(share, guest, options, more):
 
 
 @pytest.fixture
-def mounted(start, scratch, extra_args, build, monkeypatch):
+def mounted(scratch, start, extra_args, build, monkeypatch):
     """mounted(share): a FUSE client's mount of it, and the number of reads so far."""
     monkeypatch.setenv('VIRTIOFSD_BUILD', build)
     undo = contextlib.ExitStack()
@@ -240,15 +264,17 @@ def mounted(start, scratch, extra_args, build, monkeypatch):
 
 
 def test_a_client_sends_no_read(share, mounted):
-    """It opens the file, and reads it from its memory."""
+    """It opens the file, and reads it from its memory; once at least, since whoever else
+    drops the caches of this machine makes it read again.
+    """
     target, n_reads = mounted(share)
     counts = [n_reads()]
-    for _ in range(3):
+    for _ in range(10):
         with open(os.path.join(target, 'file'), 'rb') as file:
             assert len(file.read()) == 3000
         counts.append(n_reads())
     assert counts[1] > counts[0]
-    assert counts[1:] == counts[1:2] * 3
+    assert any(one == other for one, other in zip(counts[1:], counts[2:]))
 
 
 PLACES = (*COUNTED, 'ext4 with times in seconds', 'tmpfs', 'overlay')

@@ -37,17 +37,21 @@ def mount(bridged, share):
 
 
 @pytest.mark.sandboxed
-def test_clone_build_and_test(mount):
-    """This very project, cloned, compiled and its unit tests run on the share."""
+@pytest.mark.parametrize('programs, more', [
+    pytest.param(('iov', 'reply'), (), id='quick'),
+    pytest.param(('iov', 'reply', 'options'), ('virtiofsd/virtiofsd',), id='soak',
+                 marks=pytest.mark.soak)])
+def test_clone_build_and_test(mount, programs, more):
+    """This very project, cloned, compiled, in part or as a whole, and unit tests of it run
+    on the share.
+    """
     checkout = os.path.join(mount, 'checkout')
     folder = os.path.join(mount, 'build')
     run('git', '-c', 'safe.directory=*', 'clone', '-q', '--no-hardlinks', TOP, checkout)
     run('git', 'fsck', '--strict', cwd=checkout)
     assert run('git', 'status', '--porcelain', cwd=checkout) == ''
     run('meson', 'setup', '-Doptimization=0', '-Dman=disabled', folder, checkout)
-    programs = ('iov', 'reply', 'options')
-    run('ninja', '-C', folder, 'virtiofsd/virtiofsd',
-        *(f'tests/unit/test-{name}' for name in programs))
+    run('ninja', '-C', folder, *more, *(f'tests/unit/test-{name}' for name in programs))
     assert 'Fail:               0' in run('meson', 'test', '-C', folder, '--no-rebuild',
                                           *programs)
     run('git', 'gc', '-q', cwd=checkout)
@@ -71,9 +75,9 @@ def test_few_stressors(mount):
         assert 'fail:' not in out and 'error:' not in out
 
 
-def all_stressors(mount, workers, seconds):
+def all_stressors(mount, how, workers, seconds):
     out = run('stress-ng', '--temp-path', mount, '--class', 'filesystem', '--exclude',
-              NOT_FOR_US, '--sequential', str(workers), '--timeout', f'{seconds}s',
+              NOT_FOR_US, f'--{how}', str(workers), '--timeout', f'{seconds}s',
               '--verify', cwd=mount, timeout=600 + 60 * seconds)
     assert 'fail:' not in out and 'error:' not in out
     assert 'successful run completed' in out
@@ -82,10 +86,11 @@ def all_stressors(mount, workers, seconds):
 @pytest.mark.sandboxed
 @pytest.mark.timeout(400)
 def test_all_stressors(mount):
-    all_stressors(mount, 1, 1)
+    """All at once for some seconds; one after the other they would take a minute."""
+    all_stressors(mount, 'all', 1, 8)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_all_stressors_for_long(mount):
-    all_stressors(mount, 4, 30)
+    all_stressors(mount, 'sequential', 4, 30)

@@ -4,12 +4,9 @@ a program sees must not tell which one it is in.
 """
 
 import os
-import pickle
 import stat
 
-
-class Failed(Exception):
-    """A call did something else than fail; with the traceback in words."""
+import callers
 
 
 def outcome(function, *args):
@@ -21,28 +18,8 @@ def outcome(function, *args):
 
 
 def outcome_as(caller, function, *args):
-    """The same in a child process, as (uid, gid, groups), without a umask."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(reading)
-            uid, gid, groups = caller
-            os.umask(0)
-            os.setgroups(list(groups))
-            os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
-            with os.fdopen(writing, 'wb') as pipe:
-                pickle.dump(outcome(function, *args), pipe)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    os.close(writing)
-    with os.fdopen(reading, 'rb') as pipe:
-        answer = pipe.read()
-    if os.waitpid(pid, 0)[1] != 0:
-        raise Failed(f'{function} in a child')
-    return pickle.loads(answer)
+    """The same for (uid, gid, groups), without a umask."""
+    return callers.run_as(caller, outcome, function, *args)
 
 
 def content(path):
