@@ -27,6 +27,10 @@ def _become(uid, gid, groups, umask):
     _must(LIBRARY.syscall(SETGROUPS, len(groups), (ctypes.c_uint32 * len(groups))(*groups)))
     _must(LIBRARY.syscall(SETRESGID, gid, gid, gid))
     _must(LIBRARY.syscall(SETRESUID, uid, uid, uid))
+    is_done = (os.getresuid(), os.getresgid(), sorted(os.getgroups())) == (
+        (uid,) * 3, (gid,) * 3, sorted(groups))
+    if not is_done:
+        raise RuntimeError('not who it was to be')
 
 
 def run_as(caller, function, *args, umask=0):
