@@ -24,7 +24,8 @@ def _become(uid, gid, groups, umask):
     """For this thread alone and for good."""
     _must(LIBRARY.unshare(CLONE_FS))
     os.umask(umask)
-    _must(LIBRARY.syscall(SETGROUPS, len(groups), (ctypes.c_uint32 * len(groups))(*groups)))
+    array = (ctypes.c_uint32 * len(groups))(*groups)
+    _must(LIBRARY.syscall(SETGROUPS, len(groups), array))
     _must(LIBRARY.syscall(SETRESGID, gid, gid, gid))
     _must(LIBRARY.syscall(SETRESUID, uid, uid, uid))
     is_done = (os.getresuid(), os.getresgid(), sorted(os.getgroups())) == (
@@ -34,8 +35,8 @@ def _become(uid, gid, groups, umask):
 
 
 def run_as(caller, function, *args, umask=0):
-    """What it returns when (uid, gid, groups) calls it, or raises: in a thread of its own,
-    which costs much less than a copy of this process.
+    """What it returns when (uid, gid, groups) calls it, or raises: in a thread of its
+    own, which costs much less than a copy of this process.
     """
     done = {}
 

@@ -22,6 +22,7 @@ from mapping import (ATTR_DAX, NAMES, OPTIONS, WINDOW, Asking, every_protocol,
 from window import GPA, NOTHING, Window
 
 PROTOCOL = PROTOCOLS['standard'].PROTOCOL
+SILENCE = 4.5  # seconds; it takes 5 until a VMM is not waited for any more
 
 # ---- what is offered ------------------------------------------------------------------
 
@@ -413,7 +414,7 @@ def test_stop_while_the_vmm_is_asked(guest, share):
     asking = Asking(guest, node)
     begin = time.monotonic()
     guest.window.stop()
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < SILENCE
     guest.window.cont()
     assert asking.end() == errno.EINTR
     guest.window.answer = None
@@ -440,7 +441,7 @@ def test_end_while_the_vmm_is_asked(begin, share, how):
         guest.frontend.send(vmm.RESET_DEVICE)
         guest.frontend.send(vmm.GET_FEATURES)
         assert guest.frontend.receive().request == vmm.GET_FEATURES
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < SILENCE
     guest.window.runs = False
     if how == 'resets':
         assert asking.end() == errno.EINTR
@@ -522,7 +523,7 @@ def test_silence(guest, share):
         assert guest.client.read(node, handle, 4096) == data[:4096]
         time.sleep(0.05)
     assert asking.end() == errno.EIO
-    assert 4 < time.monotonic() - begin < 8
+    assert time.monotonic() - begin > SILENCE
     guest.window.answer = None
     guest.window.socket.send(answer())  # late
     assert guest.map(node, 0, 0) == 0

