@@ -8,38 +8,20 @@
 #include "virtiofsd/vhost/memory.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/magic.h>
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
-#include <unistd.h>
 
 #include "virtiofsd/autofd.h"
-#include "virtiofsd/vhost/guard.h"
-
-#ifndef FUSE_SUPER_MAGIC /* <linux/magic.h> has it since Linux 5.14 */
-#define FUSE_SUPER_MAGIC 0x65735546
-#endif
+#include "virtiofsd/vhost/mapping.h"
 
 #define CACHE_LINE 64
-
-typedef struct Mapping {
-    _Atomic unsigned int refs;
-    int guard_slot;
-    void *base;
-    size_t length;
-    size_t lead; /* bytes before the region's first one, to reach a page's start */
-} Mapping;
 
 typedef struct Region {
     VuMemoryRange range;
     uint8_t *host; /* of the region's first byte */
-    Mapping *mapping;
+    VuMapping *mapping;
 } Region;
 
 struct VuMemory {
@@ -48,94 +30,6 @@ struct VuMemory {
     alignas(CACHE_LINE) size_t n;
     Region regions[];
 };
-
-/* ---- mappings ---------------------------------------------------------------------- */
-
-static Mapping *mapping_ref(Mapping *mapping)
-{
-    atomic_fetch_add_explicit(&mapping->refs, 1, memory_order_relaxed);
-    return mapping;
-}
-
-static void mapping_unref(Mapping *mapping)
-{
-    if (atomic_fetch_sub(&mapping->refs, 1) == 1) {
-        vu_guard_remove(mapping->guard_slot);
-        /* Base and length are as mmap() gave them, so this cannot fail. */
-        (void)munmap(mapping->base, mapping->length);
-        free(mapping);
-    }
-}
-
-/* May @fd back the range? Also finds the unit in which it can be mapped. */
-static int check_descriptor(int fd, const VuMemoryRange *range, uint64_t *ret_granule)
-{
-    struct statx st;
-    struct statfs fs;
-    uint64_t end = range->mmap_offset + range->size; /* checked not to wrap */
-
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE, &st) < 0 ||
-        fstatfs(fd, &fs) < 0) {
-        return -errno;
-    }
-    if (!S_ISREG(st.stx_mode) || st.stx_size < end) {
-        return -EINVAL;
-    }
-    if (fs.f_type == FUSE_SUPER_MAGIC) {
-        return -EINVAL;
-    }
-    *ret_granule =
-        (uint64_t)(fs.f_type == HUGETLBFS_MAGIC ? fs.f_bsize : sysconf(_SC_PAGESIZE));
-    return 0;
-}
-
-/* Map from the page in which the range begins to the one in which it ends. */
-static int mapping_new(int fd, const VuMemoryRange *range, Mapping **ret_mapping)
-{
-    uint64_t granule = 1;
-    int result = check_descriptor(fd, range, &granule);
-
-    if (result < 0) {
-        return result;
-    }
-    uint64_t start = range->mmap_offset - range->mmap_offset % granule;
-    uint64_t end = range->mmap_offset + range->size;
-    uint64_t length = (end - start + granule - 1) / granule * granule;
-    if (length > PTRDIFF_MAX) {
-        return -EINVAL;
-    }
-    Mapping *mapping = calloc(1, sizeof(*mapping));
-    if (mapping == NULL) {
-        return -ENOMEM;
-    }
-    void *base = mmap(NULL, (size_t)length, PROT_READ | PROT_WRITE,
-                      MAP_SHARED | MAP_NORESERVE, fd, (off_t)start);
-    if (base == MAP_FAILED) {
-        result = -errno;
-        goto fail_mapping;
-    }
-    if (madvise(base, (size_t)length, MADV_DONTDUMP) < 0) {
-        result = -errno;
-        goto fail_map;
-    }
-    result = vu_guard_add(base, (size_t)length, (size_t)granule);
-    if (result < 0) {
-        goto fail_map;
-    }
-    mapping->refs = 1;
-    mapping->guard_slot = result;
-    mapping->base = base;
-    mapping->length = (size_t)length;
-    mapping->lead = (size_t)(range->mmap_offset - start);
-    *ret_mapping = mapping;
-    return 0;
-
-fail_map:
-    (void)munmap(base, (size_t)length); /* as it was mapped: cannot fail */
-fail_mapping:
-    free(mapping);
-    return result;
-}
 
 /* ---- tables ------------------------------------------------------------------------ */
 
@@ -170,7 +64,7 @@ void vu_memory_unref(VuMemory *memory)
         return;
     }
     for (size_t i = 0; i < memory->n; i++) {
-        mapping_unref(memory->regions[i].mapping);
+        vu_mapping_unref(memory->regions[i].mapping);
     }
     free(memory);
 }
@@ -186,9 +80,7 @@ static int check_range(const VuMemory *memory, const VuMemoryRange *range)
     uint64_t end;
 
     if (range->size == 0 || __builtin_add_overflow(range->gpa, range->size, &end) ||
-        __builtin_add_overflow(range->uva, range->size, &end) ||
-        __builtin_add_overflow(range->mmap_offset, range->size, &end) ||
-        end > INT64_MAX) {
+        __builtin_add_overflow(range->uva, range->size, &end)) {
         return -EINVAL;
     }
     if (memory->n >= VU_MEMORY_MAX_REGIONS) {
@@ -208,7 +100,7 @@ static void copy_regions(Region *to, const Region *from, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         to[i] = from[i];
-        mapping_ref(to[i].mapping);
+        vu_mapping_ref(to[i].mapping);
     }
 }
 
@@ -217,20 +109,20 @@ int vu_memory_add(const VuMemory *memory, const VuMemoryRange *range, int fd_tak
 {
     g_auto(AutoFd) fd = fd_take;
     g_autoptr(VuMemory) table = NULL;
-    Mapping *mapping = NULL;
+    VuMapping *mapping = NULL;
     size_t at = 0;
 
     int result = check_range(memory, range);
     if (result < 0) {
         return result;
     }
-    result = mapping_new(fd, range, &mapping);
+    result = vu_mapping_new(fd, range->mmap_offset, range->size, &mapping);
     if (result < 0) {
         return result;
     }
     table = memory_alloc(memory->n + 1);
     if (table == NULL) {
-        mapping_unref(mapping);
+        vu_mapping_unref(mapping);
         return -ENOMEM;
     }
     while (at < memory->n && memory->regions[at].range.gpa < range->gpa) {
@@ -239,7 +131,7 @@ int vu_memory_add(const VuMemory *memory, const VuMemoryRange *range, int fd_tak
     copy_regions(table->regions, memory->regions, at);
     table->regions[at] = (Region){
         .range = *range,
-        .host = (uint8_t *)mapping->base + mapping->lead,
+        .host = vu_mapping_host(mapping),
         .mapping = mapping,
     };
     copy_regions(table->regions + at + 1, memory->regions + at, memory->n - at);
