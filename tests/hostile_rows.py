@@ -70,6 +70,8 @@ SECTIONS = (
         ('vmm-unaligned', 'regions that are not aligned'),
         ('vmm-shorter', 'regions whose file is shorter than claimed'),
         ('vmm-truncated', 'regions truncated later (SIGBUS)'),
+        ('vmm-log', 'dirty logs that are no file, too short, wrap around, lie on '
+         'FUSE, or are truncated later'),
         ('vmm-no-eventfd', 'kick, call and error descriptors that are no eventfds'),
         ('vmm-fuse-memory', 'memory descriptors on FUSE'),
         ('vmm-order', 'messages out of order'),

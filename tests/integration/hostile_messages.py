@@ -26,6 +26,7 @@ ENDS, STAYS, ANY = 'ends', 'stays', 'any'
 VICTIM, OTHER = 1, 2  # queues: one to spoil, one for honest work
 N_QUEUES = 3
 MAX_PAYLOAD = 1032
+LOG_SIZE = 1 << 20  # of a dirty log: 32 GiB of guest memory
 OPTIONS = ('--num-request-queues=2', '--thread-pool-size=1', '--tag=hostile',
            '--log-level=warn')
 LINES = 6  # that may be written in a second, besides those of the beginning
@@ -47,7 +48,7 @@ class Peer:
         self.daemon, self.begin = daemon, time.monotonic()
         self.frontend = vmm.Frontend(daemon.socket_path, n_request_queues=N_QUEUES - 1,
                                      protocol_features=0x8000 | 0x2000 | 0x400 | 0x29
-                                     | 0x200)
+                                     | 0x200 | 2)
         self.undo = contextlib.ExitStack()
         self.frontend.start()
         self.client = self.frontend.client(**CLIENT)
@@ -184,6 +185,8 @@ def honest(peer):
         vmm.RESET_OWNER: (b'', ()),
         vmm.SET_MEM_TABLE: (struct.pack('=II', len(regions), 0) + b''.join(
             region.describe() for region in regions), [r.fd for r in regions]),
+        vmm.SET_LOG_BASE: (struct.pack('=QQ', LOG_SIZE, 0), [memfd(peer)]),
+        vmm.SET_LOG_FD: (b'', [eventfd(peer)]),
         vmm.SET_VRING_NUM: (struct.pack('=II', VICTIM, 128), ()),
         vmm.SET_VRING_ADDR: (struct.pack('=IIQQQQ', VICTIM, 0, where['desc'],
                                          where['used'], where['avail'], 0), ()),
@@ -204,7 +207,7 @@ def honest(peer):
 
 
 REQUESTS = {name: value for name, value in vars(vmm).items() if value in (
-    1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 21, 24, 34, 36, 37, 38)
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 21, 24, 34, 36, 37, 38)
     and name.isupper() and name.split('_')[0] in ('GET', 'SET', 'RESET', 'ADD', 'REM')}
 
 
@@ -299,10 +302,12 @@ KINDS = ('pipe for reading', 'pipe for writing', '/ 0', '/etc/passwd 0',
 def kinds_of_descriptors():
     for kind in KINDS:
         for request in ('SET_VRING_KICK', 'SET_VRING_CALL', 'SET_VRING_ERR',
-                        'SET_BACKEND_REQ_FD', 'ADD_MEM_REG'):
+                        'SET_BACKEND_REQ_FD', 'ADD_MEM_REG', 'SET_LOG_BASE',
+                        'SET_LOG_FD'):
             def fds(_, peer, kind=kind):
                 return [kinds(peer)[kind]]
-            row = 'vmm-no-eventfd' if 'VRING' in request else 'vmm-fds'
+            row = ('vmm-no-eventfd' if 'VRING' in request or request == 'SET_LOG_FD' else
+                   'vmm-log' if request == 'SET_LOG_BASE' else 'vmm-fds')
             yield Case(row, f'{request}: {kind}', sent(REQUESTS[request], fds=fds))
 
 
@@ -324,7 +329,7 @@ def indices():
 
 
 def unknown():
-    for request in (0, 6, 7, 19, 20, 22, 23, *range(26, 34), 35, *range(39, 46), 100,
+    for request in (0, 19, 20, 22, 23, *range(26, 34), 35, *range(39, 46), 100,
                     1 << 31, 0xFFFFFFFF):
         yield Case('vmm-order', f'request {request}',
                    lambda peer, request=request: peer.send(request, bytes(8)))
@@ -332,11 +337,20 @@ def unknown():
         yield Case('vmm-order', f'flags {flags:x}',
                    lambda peer, flags=flags: peer.send(vmm.SET_OWNER, flags=flags))
     for name in ('SET_FEATURES', 'SET_PROTOCOL_FEATURES'):
-        for bit in (1, 9, 20, 27, 34, 40, 63):
+        for bit in (2, 9, 12, 20, 27, 34, 40, 63):
             if name == 'SET_PROTOCOL_FEATURES' and bit == 9:
                 continue  # offered, with a tag
             yield Case('vmm-order', f'{name} bit {bit}', sent(
                 REQUESTS[name], payload=struct.pack('=Q', 1 << bit)))
+
+
+def logs():
+    """Dirty logs that cannot be: the VMM would go on without marks, so it is told."""
+    for size, offset in ((0, 0), (LOG_SIZE + 1, 0), (LOG_SIZE, 1), (1, LOG_SIZE),
+                         (1 << 40, 0), (1 << 63, 0), (1 << 63, 1 << 63), (-1, 0), (-1, 1),
+                         (LOG_SIZE, -1), (LOG_SIZE, -LOG_SIZE), (0, LOG_SIZE)):
+        yield Case('vmm-log', f'{size} bytes at {offset}', sent(
+            vmm.SET_LOG_BASE, payload=struct.pack('=QQ', size & MASK, offset & MASK)))
 
 
 # ---- regions

@@ -57,7 +57,7 @@ def test_descriptors(peers, cases):
     run_all(peers, messages.descriptors(), cases)
 
 
-@pytest.mark.hostile('number-messages', 'vmm-fds', 'vmm-no-eventfd')
+@pytest.mark.hostile('number-messages', 'vmm-fds', 'vmm-no-eventfd', 'vmm-log')
 def test_kinds_of_descriptors(peers, cases):
     run_all(peers, messages.kinds_of_descriptors(), cases)
 
@@ -169,13 +169,15 @@ def test_more_regions_than_slots(peers, cases):
 
 
 @pytest.mark.sandboxed
-@pytest.mark.hostile('vmm-fuse-memory')
+@pytest.mark.hostile('vmm-fuse-memory', 'vmm-log')
 def test_memory_on_fuse(peers, bridged, memory_share, cases):
     """It could make each access wait for ever; so it is refused."""
     mount = bridged()
     path = os.path.join(mount, 'memory')
     with open(path, 'wb') as file:
         file.truncate(1 << 20)
+    peers.run(Case('vmm-log', 'on FUSE', messages.sent(
+        vmm.SET_LOG_BASE, fds=lambda _, peer: [peer.fd(os.open(path, os.O_RDWR))])))
     peer = peers.get()
     with open(path, 'r+b') as file:
         assert not messages.add(peer, fd=file.fileno())
@@ -185,6 +187,31 @@ def test_memory_on_fuse(peers, bridged, memory_share, cases):
         assert messages.add(peer, fd=file.fileno())
     peer.go_on()
     cases(3)
+
+
+@pytest.mark.hostile('number-messages', 'vmm-log')
+def test_logs(peers, cases):
+    """A dirty log that cannot be ends the connection."""
+    run_all(peers, messages.logs(), cases)
+
+
+@pytest.mark.hostile('vmm-log', 'vmm-truncated')
+def test_truncated_log(peers, cases):
+    """Marks would be lost: rather than that, its rings stop, and the daemon does not."""
+    peer = peers.get()
+    fd = messages.memfd(peer)
+    payload = struct.pack('=QQ', messages.LOG_SIZE, 0)
+    assert peer.frontend.ask(vmm.SET_LOG_BASE, payload, [fd]).u64 == 0
+    features = struct.pack('=Q', peer.frontend.agreed[0] | vmm.F_LOG_ALL)
+    assert peer.frontend.ask(vmm.SET_FEATURES, features).u64 == 0
+    peer.assert_honest()
+    os.ftruncate(fd, 0)
+    peer.call(fuse.STATFS, fuse.ROOT, b'')  # whose marks are the first to be lost
+    peer.client.submit(peer.client.pack(fuse.STATFS, fuse.ROOT), 200, queue=VICTIM)
+    eventually(lambda: 'is stopped: guest memory is gone' in ''.join(
+        peer.daemon.reader.lines))
+    cases(1)
+    peers.end()
 
 
 # ---- order and time
@@ -242,7 +269,7 @@ def test_while_rings_run(besiege, cases):
         (vmm.SET_VRING_NUM, state.pack(VICTIM, 64)),
         (vmm.SET_VRING_NUM, state.pack(VICTIM, 0)),
         (vmm.SET_VRING_BASE, state.pack(VICTIM, 5)),
-        (vmm.SET_VRING_ADDR, address.pack(VICTIM, 0, *where.values(), 0)),
+        (vmm.SET_VRING_ADDR, address.pack(VICTIM, 1, *where.values(), 1 << 12)),
         (vmm.SET_VRING_ADDR, address.pack(VICTIM, 0, 0, 0, 0, 0)),
         (vmm.SET_VRING_KICK, index, fds[:1]), (vmm.SET_VRING_CALL, index, fds[1:2]),
         (vmm.SET_VRING_ERR, index, fds[2:]),

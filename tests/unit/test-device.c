@@ -12,9 +12,9 @@
 #include "virtiofsd/log.h"
 
 #define PROTOCOL                                                                         \
-    (VU_PROTOCOL_F_MQ | VU_PROTOCOL_F_REPLY_ACK | VU_PROTOCOL_F_BACKEND_REQ |            \
-     VU_PROTOCOL_F_BACKEND_SEND_FD | VU_PROTOCOL_F_RESET_DEVICE |                        \
-     VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS)
+    (VU_PROTOCOL_F_MQ | VU_PROTOCOL_F_LOG_SHMFD | VU_PROTOCOL_F_REPLY_ACK |              \
+     VU_PROTOCOL_F_BACKEND_REQ | VU_PROTOCOL_F_BACKEND_SEND_FD |                         \
+     VU_PROTOCOL_F_RESET_DEVICE | VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS)
 
 /* What went to stderr, as the log writer's lines. */
 typedef struct Capture {
@@ -130,6 +130,8 @@ static const Form forms[] = {
     {VU_SET_OWNER, 0, 0, 0, 0, 0},
     {VU_RESET_OWNER, 0, 0, 0, 0, 0},
     {VU_SET_MEM_TABLE, 8 + 32, 1, 1, 0, 0},
+    {VU_SET_LOG_BASE, 16, 1, 1, 0, VU_PROTOCOL_F_LOG_SHMFD},
+    {VU_SET_LOG_FD, 0, 1, 1, 0, VU_PROTOCOL_F_LOG_SHMFD},
     {VU_SET_VRING_NUM, 8, 0, 0, 4, 0},
     {VU_SET_VRING_ADDR, 40, 0, 0, 4, 0},
     {VU_SET_VRING_BASE, 8, 0, 0, 4, 0},
@@ -163,6 +165,8 @@ static void fill_payload(const Form *form, union vu_payload *payload)
         payload->config.size = 4;
     } else if (form->request == VU_SET_VRING_ADDR) {
         payload->addr.desc = payload->addr.used = payload->addr.avail = GUEST_UVA;
+    } else if (form->request == VU_SET_LOG_BASE) {
+        payload->log.mmap_size = GUEST_SIZE;
     } else if (form->request == VU_SET_VRING_NUM) {
         payload->state.num = GUEST_QUEUE;
     } else if (form->request == VU_SET_PROTOCOL_FEATURES) {
@@ -186,7 +190,8 @@ static VuStatus try_form(const Form *form, const union vu_payload *payload, size
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), ==, 0);
     for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
         fds[i] = v.interrupt_fd; /* an eventfd */
-        if (form->request == VU_ADD_MEM_REG || form->request == VU_SET_MEM_TABLE) {
+        if (form->request == VU_ADD_MEM_REG || form->request == VU_SET_MEM_TABLE ||
+            form->request == VU_SET_LOG_BASE) {
             fds[i] = v.guest.fd;
         } else if (form->request == VU_SET_BACKEND_REQ_FD) {
             fds[i] = sockets[0];

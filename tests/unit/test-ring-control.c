@@ -81,7 +81,8 @@ static void test_base(void)
  */
 static void test_busy_in_flight(void)
 {
-    const VuRingAddresses other = {GUEST_UVA, GUEST_UVA, GUEST_UVA};
+    const VuRingAddresses other = {
+        .desc = GUEST_UVA, .avail = GUEST_UVA, .used = GUEST_UVA};
     Fixture f;
 
     fixture_init(&f, 0);
@@ -102,46 +103,47 @@ static void test_addresses(void)
     const uint64_t end = GUEST_UVA + GUEST_SIZE;
     const uint64_t d = GUEST_UVA, a = d + 2048, u = d + 4096;
     const struct {
-        VuRingAddresses addresses;
+        uint64_t desc, avail, used;
         int result;
     } cases[] = {
-        {{d, a, u}, 0},
-        {{d + 8, a, u}, -EINVAL},
-        {{d + 15, a, u}, -EINVAL},
-        {{d + 16, a + 1, u}, -EINVAL},
-        {{d + 16, a + 2, u + 2}, -EINVAL},
-        {{d + 16, a + 2, u + 4}, 0},
-        {{0, a, u}, -EFAULT},
-        {{d, 0, u}, -EFAULT},
-        {{d, a, 0}, -EFAULT},
-        {{UINT64_MAX - 15, a, u}, -EFAULT},
+        {d, a, u, 0},
+        {d + 8, a, u, -EINVAL},
+        {d + 15, a, u, -EINVAL},
+        {d + 16, a + 1, u, -EINVAL},
+        {d + 16, a + 2, u + 2, -EINVAL},
+        {d + 16, a + 2, u + 4, 0},
+        {0, a, u, -EFAULT},
+        {d, 0, u, -EFAULT},
+        {d, a, 0, -EFAULT},
+        {UINT64_MAX - 15, a, u, -EFAULT},
         /* the last place that fits, and one beyond it */
-        {{end - 16 * 64, a, u}, 0},
-        {{end - 16 * 64 + 16, a, u}, -EFAULT},
-        {{d, end - 6 - 2 * 64, u}, 0},
-        {{d, end - 4 - 2 * 64, u}, -EFAULT},
-        {{d, a, end - 8 - 8 * 64}, 0},
-        {{d, a, end - 4 - 8 * 64}, -EFAULT},
+        {end - 16 * 64, a, u, 0},
+        {end - 16 * 64 + 16, a, u, -EFAULT},
+        {d, end - 6 - 2 * 64, u, 0},
+        {d, end - 4 - 2 * 64, u, -EFAULT},
+        {d, a, end - 8 - 8 * 64, 0},
+        {d, a, end - 4 - 8 * 64, -EFAULT},
         /* one part in another, and side by side */
-        {{d, d, u}, -EFAULT},
-        {{d, a, d}, -EFAULT},
-        {{d, a, a}, -EFAULT},
-        {{d, d + 16 * 64 - 2, u}, -EFAULT},
-        {{d, d + 16 * 64, u}, 0},
-        {{d, a, a + 4 + 2 * 64}, -EFAULT},
-        {{d, a, a + 8 + 2 * 64}, 0},
-        {{d, u + 4 + 8 * 64, u}, -EFAULT},
-        {{d, u + 6 + 8 * 64, u}, 0},
+        {d, d, u, -EFAULT},
+        {d, a, d, -EFAULT},
+        {d, a, a, -EFAULT},
+        {d, d + 16 * 64 - 2, u, -EFAULT},
+        {d, d + 16 * 64, u, 0},
+        {d, a, a + 4 + 2 * 64, -EFAULT},
+        {d, a, a + 8 + 2 * 64, 0},
+        {d, u + 4 + 8 * 64, u, -EFAULT},
+        {d, u + 6 + 8 * 64, u, 0},
     };
     Fixture f;
 
     fixture_init(&f, 0);
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        const VuRingAddresses addresses = {
+            .desc = cases[i].desc, .avail = cases[i].avail, .used = cases[i].used};
         g_test_message("case %zu", i);
         vu_ring_stop(f.ring);
         g_assert_cmpint(vu_ring_set_addresses(f.ring, &guest_addresses), ==, 0);
-        g_assert_cmpint(vu_ring_set_addresses(f.ring, &cases[i].addresses), ==,
-                        cases[i].result);
+        g_assert_cmpint(vu_ring_set_addresses(f.ring, &addresses), ==, cases[i].result);
         g_assert_cmpint(vu_ring_start(f.ring), ==, cases[i].result == 0 ? 0 : -EINVAL);
     }
     fixture_clear(&f);

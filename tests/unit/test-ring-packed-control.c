@@ -138,30 +138,31 @@ static void test_addresses(void)
 {
     const uint64_t end = GUEST_UVA + GUEST_SIZE, d = GUEST_UVA, size = 16 * GUEST_QUEUE;
     const struct {
-        VuRingAddresses addresses;
+        uint64_t desc, avail, used;
         int result;
     } cases[] = {
-        {{d, d + size, d + size + 4}, 0},
-        {{d + 8, d + size + 16, d + size + 20}, -EINVAL},
-        {{d, d + size + 2, d + size + 8}, -EINVAL},
-        {{d, d + size, d + size + 6}, -EINVAL},
-        {{d, d + size, d + size}, -EFAULT},
-        {{d, d + size - 4, d + size}, -EFAULT},
-        {{d, d + size, d}, -EFAULT},
-        {{d, end - 4, d + size}, 0},
-        {{d, end, d + size}, -EFAULT},
-        {{end - size, d, end - size - 4}, 0},
-        {{end - size + 16, d, d + 4}, -EFAULT},
-        {{UINT64_MAX - 15, d, d + 4}, -EFAULT},
+        {d, d + size, d + size + 4, 0},
+        {d + 8, d + size + 16, d + size + 20, -EINVAL},
+        {d, d + size + 2, d + size + 8, -EINVAL},
+        {d, d + size, d + size + 6, -EINVAL},
+        {d, d + size, d + size, -EFAULT},
+        {d, d + size - 4, d + size, -EFAULT},
+        {d, d + size, d, -EFAULT},
+        {d, end - 4, d + size, 0},
+        {d, end, d + size, -EFAULT},
+        {end - size, d, end - size - 4, 0},
+        {end - size + 16, d, d + 4, -EFAULT},
+        {UINT64_MAX - 15, d, d + 4, -EFAULT},
     };
     Fixture f;
 
     fixture_init(&f, PACKED);
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        const VuRingAddresses addresses = {
+            .desc = cases[i].desc, .avail = cases[i].avail, .used = cases[i].used};
         g_test_message("case %zu", i);
         vu_ring_stop(f.ring);
-        g_assert_cmpint(vu_ring_set_addresses(f.ring, &cases[i].addresses), ==,
-                        cases[i].result);
+        g_assert_cmpint(vu_ring_set_addresses(f.ring, &addresses), ==, cases[i].result);
         g_assert_cmpint(vu_ring_start(f.ring), ==, cases[i].result == 0 ? 0 : -EINVAL);
     }
     fixture_clear(&f);

@@ -672,8 +672,10 @@ static void map_again(Fixture *f)
  * 65535 to 0. */
 static void test_kicks_race(void)
 {
-    const VuRingAddresses overlaid = {GUEST_UVA, GUEST_UVA + GUEST_AVAIL + 2,
-                                      GUEST_UVA + 2 * GUEST_SIZE + GUEST_AVAIL + 4};
+    const VuRingAddresses overlaid = {.desc = GUEST_UVA,
+                                      .avail = GUEST_UVA + GUEST_AVAIL + 2,
+                                      .used =
+                                          GUEST_UVA + 2 * GUEST_SIZE + GUEST_AVAIL + 4};
 
     for (unsigned int waiting = 0; waiting < 2; waiting++) {
         Fixture f;

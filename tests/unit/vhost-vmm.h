@@ -254,15 +254,18 @@ static inline uint64_t vmm_ack(const Vmm *v)
 }
 
 #define ALL_FEATURES                                                                     \
-    (VU_F_INDIRECT_DESC | VU_F_EVENT_IDX | VU_F_PROTOCOL_FEATURES | VU_F_VERSION_1)
+    (VU_F_LOG_ALL | VU_F_INDIRECT_DESC | VU_F_EVENT_IDX | VU_F_PROTOCOL_FEATURES |       \
+     VU_F_VERSION_1)
+/* What a VMM that does not migrate its guest acknowledges. */
+#define USUAL_FEATURES (ALL_FEATURES & ~VU_F_LOG_ALL)
 
-/* Agree on everything that is offered. */
+/* Agree on everything that is offered, and not to log. */
 static inline void vmm_negotiate(const Vmm *v)
 {
     uint64_t offered = vmm_ask(v, VU_GET_PROTOCOL_FEATURES);
 
     g_assert_cmpint(vmm_say_u64(v, VU_SET_PROTOCOL_FEATURES, offered), ==, VU_OK);
-    g_assert_cmpint(vmm_say_u64(v, VU_SET_FEATURES, ALL_FEATURES), ==, VU_OK);
+    g_assert_cmpint(vmm_say_u64(v, VU_SET_FEATURES, USUAL_FEATURES), ==, VU_OK);
 }
 
 static inline struct vu_mem_single vmm_region(uint64_t begin, uint64_t end)

@@ -7,15 +7,16 @@
 #include <string.h>
 
 #include "virtiofsd/log.h"
-#include "virtiofsd/vhost/device-internal.h"
+#include "virtiofsd/vhost/device-requests.h"
 
 #define OFFERED_FEATURES                                                                 \
-    (VU_F_INDIRECT_DESC | VU_F_EVENT_IDX | VU_F_PROTOCOL_FEATURES | VU_F_VERSION_1)
+    (VU_F_LOG_ALL | VU_F_INDIRECT_DESC | VU_F_EVENT_IDX | VU_F_PROTOCOL_FEATURES |       \
+     VU_F_VERSION_1)
 
 #define OFFERED_PROTOCOL_FEATURES                                                        \
-    (VU_PROTOCOL_F_MQ | VU_PROTOCOL_F_REPLY_ACK | VU_PROTOCOL_F_BACKEND_REQ |            \
-     VU_PROTOCOL_F_BACKEND_SEND_FD | VU_PROTOCOL_F_RESET_DEVICE |                        \
-     VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS)
+    (VU_PROTOCOL_F_MQ | VU_PROTOCOL_F_LOG_SHMFD | VU_PROTOCOL_F_REPLY_ACK |              \
+     VU_PROTOCOL_F_BACKEND_REQ | VU_PROTOCOL_F_BACKEND_SEND_FD |                         \
+     VU_PROTOCOL_F_RESET_DEVICE | VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS)
 
 static uint64_t offered_protocol_features(const VuDevice *device)
 {
@@ -46,6 +47,8 @@ int vu_on_set_features(VuDevice *device, VuMessage *message)
             vu_ring_set_enabled(device->queues[i].ring, true);
         }
     }
+    device->logs = (features & VU_F_LOG_ALL) != 0;
+    vu_device_update_log(device);
     vu_device_wake_started(device);
     return 0;
 }

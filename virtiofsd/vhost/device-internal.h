@@ -40,6 +40,9 @@ struct VuDevice {
     uint64_t protocol_features; /* acknowledged */
     bool told_unshared;
     VuMemory *memory; /* as given to all rings */
+    VuDirtyLog *log;  /* NULL: none was given */
+    VuCall *log_call; /* NULL: nobody is told of marks */
+    bool logs;        /* LOG_ALL was acknowledged */
     VuQueue *queues;
 };
 
@@ -99,52 +102,14 @@ bool vu_device_has_page(const VuDevice *device, const VuMessage *message);
 /** vu_device_remove_page() - Return: whether there was such a note. */
 bool vu_device_remove_page(VuDevice *device, const VuMemoryRange *range);
 
-/* ---- the request table's functions ---------------------------------------------------
- *
- * The message has the row's size and descriptors, and its queue index is sound. A
- * function that owns its reply leaves it in the message.
- *
- * Return: 0; -EPROTO if the message breaks the protocol; -EINTR if a wait was given up;
- * any other negative errno if it is sound but could not be obeyed.
+/* ---- device-log.c: the dirty log -----------------------------------------------------
  */
 
-/* device-config.c */
-int vu_on_get_features(VuDevice *device, VuMessage *message);
-int vu_on_set_features(VuDevice *device, VuMessage *message);
-int vu_on_owner(VuDevice *device, VuMessage *message);
-int vu_on_get_protocol_features(VuDevice *device, VuMessage *message);
-int vu_on_set_protocol_features(VuDevice *device, VuMessage *message);
-int vu_on_get_queue_num(VuDevice *device, VuMessage *message);
-int vu_on_set_backend_req_fd(VuDevice *device, VuMessage *message);
-int vu_on_get_config(VuDevice *device, VuMessage *message);
-int vu_on_set_config(VuDevice *device, VuMessage *message);
-int vu_on_reset_device(VuDevice *device, VuMessage *message);
+/** vu_device_update_log() - the log, or the agreement on it, has changed: tell the rings.
+ */
+void vu_device_update_log(VuDevice *device);
 
-/* device-shmem.c */
-int vu_on_get_shmem_config(VuDevice *device, VuMessage *message);
-
-/* device-memory.c */
-int vu_on_set_mem_table(VuDevice *device, VuMessage *message);
-int vu_on_get_max_mem_slots(VuDevice *device, VuMessage *message);
-int vu_on_add_mem_reg(VuDevice *device, VuMessage *message);
-int vu_on_rem_mem_reg(VuDevice *device, VuMessage *message);
-
-/* device-ring.c */
-int vu_on_set_vring_num(VuDevice *device, VuMessage *message);
-int vu_on_set_vring_addr(VuDevice *device, VuMessage *message);
-int vu_on_set_vring_base(VuDevice *device, VuMessage *message);
-int vu_on_get_vring_base(VuDevice *device, VuMessage *message);
-int vu_on_set_vring_kick(VuDevice *device, VuMessage *message);
-int vu_on_set_vring_call(VuDevice *device, VuMessage *message);
-int vu_on_set_vring_err(VuDevice *device, VuMessage *message);
-int vu_on_set_vring_enable(VuDevice *device, VuMessage *message);
-
-/** vu_reply_u64() - leave @value as the reply. Return: 0. */
-static inline int vu_reply_u64(VuMessage *message, uint64_t value)
-{
-    message->header.size = sizeof(value);
-    message->payload.u64 = value;
-    return 0;
-}
+/** vu_device_forget_log() - as if there had never been one. */
+void vu_device_forget_log(VuDevice *device);
 
 #endif

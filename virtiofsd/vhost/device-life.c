@@ -114,6 +114,8 @@ void vu_device_free(VuDevice *device)
     }
     free(device->queues);
     vu_memory_unref(device->memory);
+    vu_dirty_log_free(device->log);
+    vu_call_unref(device->log_call);
     vu_window_free(device->window);
     free(device->pages);
     vu_backend_free(&device->backend);
@@ -153,6 +155,7 @@ static bool forget_vmm(VuDevice *device)
         device->queues[i].is_enabled = false;
     }
     device->protocol_features = 0;
+    vu_device_forget_log(device);
     vu_device_update_channel(device);
     vu_device_window_lost(device, true);
     device->told_unshared = false;

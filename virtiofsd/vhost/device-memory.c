@@ -6,7 +6,7 @@
 #include <errno.h>
 
 #include "virtiofsd/log.h"
-#include "virtiofsd/vhost/device-internal.h"
+#include "virtiofsd/vhost/device-requests.h"
 #include "virtiofsd/vhost/guard.h"
 
 VuMemoryRange vu_device_range(const struct vu_mem_region *region)

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 #include "virtiofsd/log.h"
-#include "virtiofsd/vhost/device-internal.h"
+#include "virtiofsd/vhost/device-requests.h"
 
 static VuQueue *queue_of(VuDevice *device, uint64_t index)
 {
@@ -26,8 +26,13 @@ int vu_on_set_vring_num(VuDevice *device, VuMessage *message)
 int vu_on_set_vring_addr(VuDevice *device, VuMessage *message)
 {
     const struct vu_vring_addr *wire = &message->payload.addr;
-    VuRingAddresses addresses = {
-        .desc = wire->desc, .avail = wire->avail, .used = wire->used};
+    const VuRingAddresses addresses = {
+        .desc = wire->desc,
+        .avail = wire->avail,
+        .used = wire->used,
+        .is_logged = (wire->flags & VU_VRING_F_LOG) != 0,
+        .log_gpa = wire->log,
+    };
 
     if (vu_memory_count(device->memory) == 0 && !device->told_unshared) {
         device->told_unshared = true;
@@ -96,7 +101,7 @@ static int event_fd_of(VuMessage *message, int *ret_fd)
 }
 
 /* The same, for one that we write to. */
-static int signal_fd_of(VuMessage *message, int *ret_fd)
+int vu_signal_fd_of(VuMessage *message, int *ret_fd)
 {
     int result = event_fd_of(message, ret_fd);
 
@@ -140,7 +145,7 @@ int vu_on_set_vring_call(VuDevice *device, VuMessage *message)
 {
     VuQueue *queue = queue_of(device, message->payload.u64 & VU_VRING_INDEX_MASK);
     int fd = -1;
-    int result = signal_fd_of(message, &fd);
+    int result = vu_signal_fd_of(message, &fd);
 
     return result < 0 ? result : vu_ring_set_call_take(queue->ring, fd);
 }
@@ -149,7 +154,7 @@ int vu_on_set_vring_err(VuDevice *device, VuMessage *message)
 {
     VuQueue *queue = queue_of(device, message->payload.u64 & VU_VRING_INDEX_MASK);
     int fd = -1;
-    int result = signal_fd_of(message, &fd);
+    int result = vu_signal_fd_of(message, &fd);
 
     return result < 0 ? result : vu_ring_set_error_take(queue->ring, fd);
 }

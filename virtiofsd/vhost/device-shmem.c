@@ -15,7 +15,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "virtiofsd/vhost/device-internal.h"
+#include "virtiofsd/vhost/device-requests.h"
 
 int vu_on_get_shmem_config(VuDevice *device, VuMessage *message)
 {

@@ -40,7 +40,7 @@
 #include <string.h>
 
 #include "virtiofsd/log.h"
-#include "virtiofsd/vhost/device-internal.h"
+#include "virtiofsd/vhost/device-requests.h"
 
 /** enum Index - where a payload names its ring. */
 typedef enum Index {
@@ -82,6 +82,10 @@ static const Request requests[VU_REQUEST_COUNT] = {
         .min_size = offsetof(struct vu_mem_table, regions),
         .max_size = sizeof(struct vu_mem_table),
         FDS(0, VU_MEM_TABLE_MAX), .flags = IDLE},
+    [VU_SET_LOG_BASE] = {"SET_LOG_BASE", vu_on_set_log_base, SIZE(16), FDS(1, 1),
+        .flags = OWN_REPLY, .needs = VU_PROTOCOL_F_LOG_SHMFD},
+    [VU_SET_LOG_FD] = {"SET_LOG_FD", vu_on_set_log_fd, SIZE(0), FDS(1, 1),
+        .needs = VU_PROTOCOL_F_LOG_SHMFD},
     [VU_SET_VRING_NUM] = {"SET_VRING_NUM", vu_on_set_vring_num, SIZE(8),
         .index = INDEX_U32, .flags = GUEST_CAN_FAIL},
     [VU_SET_VRING_ADDR] = {"SET_VRING_ADDR", vu_on_set_vring_addr, SIZE(40),

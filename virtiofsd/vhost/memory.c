@@ -200,6 +200,22 @@ bool vu_memory_window(const VuMemory *memory, uint64_t gpa, VuMemoryWindow *ret_
     return true;
 }
 
+static bool is_in(const VuMemoryWindow *window, const uint8_t *host)
+{
+    return (uintptr_t)host - (uintptr_t)window->host < window->size;
+}
+
+bool vu_memory_window_at(const VuMemory *memory, const uint8_t *host,
+                         VuMemoryWindow *ret_window)
+{
+    for (size_t i = 0; i < memory->n && !is_in(ret_window, host); i++) {
+        const Region *region = &memory->regions[i];
+        *ret_window =
+            (VuMemoryWindow){region->range.gpa, region->range.size, region->host};
+    }
+    return is_in(ret_window, host);
+}
+
 void *vu_memory_at_gpa(const VuMemory *memory, uint64_t gpa, uint64_t *length)
 {
     VuMemoryWindow window;

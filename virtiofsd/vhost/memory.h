@@ -75,6 +75,11 @@ typedef struct VuMemoryWindow {
  * Context: any thread holding a reference. */
 bool vu_memory_window(const VuMemory *memory, uint64_t gpa, VuMemoryWindow *ret_window);
 
+/** vu_memory_window_at() - the region that our own address @host is in; @ret_window: in:
+ * of another address, or all 0: it is tried first. Return: whether there is one. */
+bool vu_memory_window_at(const VuMemory *memory, const uint8_t *host,
+                         VuMemoryWindow *ret_window);
+
 /**
  * vu_memory_at_gpa() - host address of guest physical memory.
  * @length: in: bytes wanted; out: how many are contiguous there, at least 1.

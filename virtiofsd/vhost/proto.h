@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "virtiofsd/vhost/proto-ring.h"
 #include "virtiofsd/vhost/proto-shmem.h"
 
 /*
@@ -31,6 +32,8 @@ enum vu_request {
     VU_SET_OWNER = 3,
     VU_RESET_OWNER = 4,
     VU_SET_MEM_TABLE = 5,
+    VU_SET_LOG_BASE = 6,
+    VU_SET_LOG_FD = 7,
     VU_SET_VRING_NUM = 8,
     VU_SET_VRING_ADDR = 9,
     VU_SET_VRING_BASE = 10,
@@ -53,8 +56,9 @@ enum vu_request {
     VU_REQUEST_COUNT,
 };
 
-/* Bits of the virtio feature word. The first one belongs to vhost-user itself. */
+/* Bits of the virtio feature word. The first two belong to vhost-user itself. */
 #define VU_F_PROTOCOL_FEATURES (1ull << 30)
+#define VU_F_LOG_ALL (1ull << 26)
 #define VU_F_INDIRECT_DESC (1ull << 28)
 #define VU_F_EVENT_IDX (1ull << 29)
 #define VU_F_VERSION_1 (1ull << 32)
@@ -62,6 +66,7 @@ enum vu_request {
 
 /* Bits of the protocol feature word. */
 #define VU_PROTOCOL_F_MQ (1ull << 0)
+#define VU_PROTOCOL_F_LOG_SHMFD (1ull << 1)
 #define VU_PROTOCOL_F_REPLY_ACK (1ull << 3)
 #define VU_PROTOCOL_F_BACKEND_REQ (1ull << 5)
 #define VU_PROTOCOL_F_CONFIG (1ull << 9)
@@ -70,28 +75,10 @@ enum vu_request {
 #define VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS (1ull << 15)
 #define VU_PROTOCOL_F_SHMEM (1ull << 22)
 
-/* Payload of SET_VRING_KICK, CALL and ERR. */
-#define VU_VRING_INDEX_MASK 0xffull
-#define VU_VRING_NOFD (1ull << 8)
-
 struct vu_msg_header {
     uint32_t request;
     uint32_t flags;
     uint32_t size; /* of the payload, in bytes */
-};
-
-struct vu_vring_state {
-    uint32_t index;
-    uint32_t num;
-};
-
-struct vu_vring_addr {
-    uint32_t index;
-    uint32_t flags; /* bit 0: the used ring is dirty-logged */
-    uint64_t desc;  /* this and the next two in the VMM's address space */
-    uint64_t used;
-    uint64_t avail;
-    uint64_t log;
 };
 
 struct vu_mem_region {
@@ -112,6 +99,11 @@ struct vu_mem_single {
     struct vu_mem_region region;
 };
 
+struct vu_log {
+    uint64_t mmap_size;
+    uint64_t mmap_offset;
+};
+
 struct vu_config {
     uint32_t offset;
     uint32_t size;
@@ -125,6 +117,7 @@ union vu_payload {
     struct vu_vring_addr addr;
     struct vu_mem_table table;
     struct vu_mem_single single;
+    struct vu_log log;
     struct vu_config config;
     struct vu_shmem_config shmem; /* is only sent */
 };
@@ -138,12 +131,10 @@ struct vu_fs_config {
 };
 
 _Static_assert(sizeof(struct vu_msg_header) == 12, "vhost-user header");
-_Static_assert(sizeof(struct vu_vring_state) == 8, "vring state");
-_Static_assert(sizeof(struct vu_vring_addr) == 40, "vring addresses");
-_Static_assert(offsetof(struct vu_vring_addr, avail) == 24, "desc, used, avail");
 _Static_assert(sizeof(struct vu_mem_region) == 32, "memory region");
 _Static_assert(sizeof(struct vu_mem_table) == 8 + 32 * VU_MEM_TABLE_MAX, "memory table");
 _Static_assert(sizeof(struct vu_mem_single) == 40, "single memory region");
+_Static_assert(sizeof(struct vu_log) == 16, "dirty log");
 _Static_assert(sizeof(struct vu_config) == 12 + VU_CONFIG_MAX, "config message");
 _Static_assert(sizeof(struct vu_fs_config) == 40, "virtio-fs configuration space");
 

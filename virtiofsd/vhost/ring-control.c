@@ -39,6 +39,7 @@ void vu_ring_free(VuRing *ring)
     }
     vu_call_unref(ring->call);
     vu_call_unref(ring->error);
+    vu_call_unref(ring->log_call);
     vu_memory_unref(ring->memory);
     free(ring->copies);
     free(ring->chains);
@@ -157,14 +158,24 @@ static bool is_aligned(const VuRingLayout *layout, const VuRingAddresses *addres
            addresses->used % layout->used_align == 0;
 }
 
+/* The VMM begins and ends to log while rings run: it sends their addresses again. */
+static int set_logged(VuRing *ring, const VuRingAddresses *addresses)
+{
+    if (!ring->has_addresses || !same_addresses(addresses, &ring->addresses)) {
+        return -EBUSY;
+    }
+    pthread_mutex_lock(&ring->lock);
+    ring->addresses = *addresses;
+    pthread_mutex_unlock(&ring->lock);
+    return 0;
+}
+
 int vu_ring_set_addresses(VuRing *ring, const VuRingAddresses *addresses)
 {
     int result = 0;
 
     if (is_busy(ring)) {
-        return ring->has_addresses && same_addresses(addresses, &ring->addresses)
-                   ? 0
-                   : -EBUSY;
+        return set_logged(ring, addresses);
     }
     pthread_mutex_lock(&ring->lock);
     ring->addresses = *addresses;
@@ -227,6 +238,16 @@ void vu_ring_set_memory(VuRing *ring, VuMemory *memory)
         log_error("queue %u is stopped: the VMM removed the memory that it lies in",
                   ring->index);
     }
+}
+
+void vu_ring_set_log(VuRing *ring, VuDirtyLog *log, VuCall *call)
+{
+    pthread_mutex_lock(&ring->lock);
+    VuCall *old = ring->log_call;
+    ring->log = log;
+    ring->log_call = vu_call_ref(call);
+    pthread_mutex_unlock(&ring->lock);
+    vu_call_unref(old);
 }
 
 /* Put @fd in place of what is at @where. */

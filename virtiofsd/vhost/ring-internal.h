@@ -54,6 +54,8 @@ struct VuRing {
     VuMemory *memory;
     VuCall *call;
     VuCall *error;
+    VuDirtyLog *log;  /* NULL: what is written is not logged */
+    VuCall *log_call; /* only with a log */
 
     /* Guest memory, translated from the addresses; all NULL if that is not possible. */
     union {
@@ -95,5 +97,23 @@ struct VuRing {
     uint16_t first_aside; /* modulo VU_ASIDE_MAX */
     uint16_t n_overtook;  /* chains given out since the last of these was */
 };
+
+/* ---- ring-log.c: what is written to guest memory, all with the lock held -------------
+ */
+
+/** vu_ring_log_write() - mark @size bytes of the ring's own memory. There is a log. */
+void vu_ring_log_write(const VuRing *ring, const void *at, size_t size);
+
+/** vu_ring_log_reply() - mark the first @length bytes of a chain's. There is a log.
+ * Return: whom to signal, outside the lock; or NULL. */
+VuCall *vu_ring_log_reply(const VuRing *ring, const VuChain *chain, uint32_t length);
+
+/** vu_ring_wrote() - so many bytes of the ring's own memory were written. */
+static inline void vu_ring_wrote(const VuRing *ring, const void *at, size_t size)
+{
+    if (G_UNLIKELY(ring->log != NULL)) {
+        vu_ring_log_write(ring, at, size);
+    }
+}
 
 #endif

@@ -180,6 +180,7 @@ static void put_used(VuRing *ring, uint16_t head, uint32_t length)
     __atomic_store_n(&used->id, htole16(chain->id), __ATOMIC_RELAXED);
     __atomic_store_n(&used->len, htole32(length), __ATOMIC_RELAXED);
     vu_ring_store16(&used->flags, flags | (length > 0 ? VRING_DESC_F_WRITE : 0));
+    vu_ring_wrote(ring, used, sizeof(*used));
     ring->used_index = advance(ring, ring->used_index, chain->n_places);
     free_copies(ring, head);
 }
@@ -220,6 +221,7 @@ static void store_event(VuRing *ring, uint16_t position, uint32_t flags)
     uint32_t *word = (void *)ring->device_event;
 
     __atomic_store_n(word, htole32(position | flags << 16), __ATOMIC_SEQ_CST);
+    vu_ring_wrote(ring, word, sizeof(*word));
 }
 
 static void want_kicks(VuRing *ring)

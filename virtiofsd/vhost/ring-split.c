@@ -89,23 +89,30 @@ static bool take(VuRing *ring, uint16_t *ret_head, VuFault *fault)
     return true;
 }
 
+/* Tell the guest a wish. */
+static void put16(const VuRing *ring, __virtio16 *to, uint16_t value)
+{
+    vu_ring_store16(to, value);
+    vu_ring_wrote(ring, to, sizeof(*to));
+}
+
 static void want_kicks(VuRing *ring)
 {
     if (ring->kicks != VU_KICKS_ON) {
         /* also with EVENT_IDX: Virtio 1.2, 2.7.10.1 */
-        vu_ring_store16(&ring->used->flags, 0);
+        put16(ring, &ring->used->flags, 0);
     }
     if (ring->event_idx) {
-        vu_ring_store16(avail_event(ring), ring->next_avail);
+        put16(ring, avail_event(ring), ring->next_avail);
     }
 }
 
 static void refuse_kicks(VuRing *ring)
 {
     if (ring->event_idx) {
-        vu_ring_store16(avail_event(ring), (uint16_t)(ring->next_avail - 1));
+        put16(ring, avail_event(ring), (uint16_t)(ring->next_avail - 1));
     } else {
-        vu_ring_store16(&ring->used->flags, VRING_USED_F_NO_NOTIFY);
+        put16(ring, &ring->used->flags, VRING_USED_F_NO_NOTIFY);
     }
 }
 
@@ -119,6 +126,8 @@ static void put_used(VuRing *ring, uint16_t head, uint32_t length)
     __atomic_store_n(&used->len, htole32(length), __ATOMIC_RELAXED);
     ring->used_index++;
     vu_ring_store16(&ring->used->idx, ring->used_index);
+    vu_ring_wrote(ring, used, sizeof(*used));
+    vu_ring_wrote(ring, &ring->used->idx, sizeof(ring->used->idx));
 }
 
 /* Does the guest want to hear of the entries up to used_index? */

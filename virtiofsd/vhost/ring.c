@@ -346,7 +346,7 @@ static void end_flight(VuRing *ring)
 
 void vu_ring_push(VuRing *ring, VuChain *chain, uint32_t length)
 {
-    VuCall *call = NULL;
+    VuCall *call = NULL, *log_call = NULL;
 
     pthread_mutex_lock(&ring->lock);
     if (ring->used != NULL) {
@@ -355,9 +355,15 @@ void vu_ring_push(VuRing *ring, VuChain *chain, uint32_t length)
             call = vu_call_ref(ring->call);
         }
     }
+    if (G_UNLIKELY(ring->log != NULL)) {
+        log_call = vu_ring_log_reply(ring, chain, length);
+    }
     pthread_mutex_unlock(&ring->lock);
 
     interrupt(ring, call);
+    if (log_call != NULL) {
+        (void)vu_call_signal_unref(log_call); /* a successor hears of the next mark */
+    }
     drop_memory(chain);
     end_flight(ring);
 }

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "virtiofsd/vhost/call.h"
+#include "virtiofsd/vhost/dirty-log.h"
 #include "virtiofsd/vhost/memory.h"
 
 /*
@@ -95,23 +97,22 @@ bool vu_ring_unpark(VuRing *ring, uint16_t head, VuChain *chain);
 
 /** struct VuRingAddresses - SET_VRING_ADDR, in the VMM's own addresses. */
 typedef struct VuRingAddresses {
-    uint64_t desc;
-    uint64_t avail;
-    uint64_t used;
+    uint64_t desc, avail, used;
+    bool is_logged;   /* the used ring is: ... */
+    uint64_t log_gpa; /* ... at this guest physical address */
 } VuRingAddresses;
 
 /** vu_ring_set_size() - Return: 0, -EINVAL (0, no power of two in a split ring, too
  * large; the ring then has no size), -EBUSY (runs, or has requests in flight). */
 int vu_ring_set_size(VuRing *ring, uint32_t size);
-/** vu_ring_set_base() - index of the next avail entry; of a packed ring the places of the
- * next one to take (bits 0-14) and to give back (16-30), each with its wrap counter.
- * Return: 0, -EINVAL or -EBUSY. */
+/** vu_ring_set_base() - next avail index; packed: places of the next to take (bits 0-14)
+ * and to give back (16-30), with wrap counters. Return: 0, -EINVAL or -EBUSY. */
 int vu_ring_set_base(VuRing *ring, uint32_t base);
 /** vu_ring_base() - Return: what GET_VRING_BASE answers; the ring must be idle. */
 uint32_t vu_ring_base(const VuRing *ring);
 /** vu_ring_set_addresses() - Return: 0; -EINVAL (unaligned); -EFAULT (in no region; never
  * if there is no memory at all: then they are remembered until there is); -EBUSY (runs,
- * and with others). After -EINVAL and -EFAULT the ring has no addresses. */
+ * and with others than before). After -EINVAL and -EFAULT the ring has no addresses. */
 int vu_ring_set_addresses(VuRing *ring, const VuRingAddresses *addresses);
 /** vu_ring_set_features() - RING_PACKED, EVENT_IDX and INDIRECT_DESC as acknowledged.
  * With another layout, size, addresses and base are forgotten. Return: 0, or -EBUSY if
@@ -120,15 +121,16 @@ int vu_ring_set_features(VuRing *ring, uint64_t features);
 /** vu_ring_set_memory() - swap the table; translates the ring's addresses anew, and holds
  * the ring back while they lie in no region. */
 void vu_ring_set_memory(VuRing *ring, VuMemory *memory);
+/** vu_ring_set_log() - mark writes in @log (borrowed, or NULL) from now on, and no more
+ * in the one before; signal @call (or NULL) when a push has marked something. */
+void vu_ring_set_log(VuRing *ring, VuDirtyLog *log, VuCall *call);
 /** vu_ring_set_call_take() - descriptor for interrupts, owned now; -1 for none. Return: 0
  * or -ENOMEM (there is none then). */
 int vu_ring_set_call_take(VuRing *ring, int fd_take);
 /** vu_ring_set_error_take() - the same for the descriptor that tells of a broken ring. */
 int vu_ring_set_error_take(VuRing *ring, int fd_take);
-
-/** vu_ring_start() - allow pops (when also enabled). Return: 0; -EINVAL if it has no size
- * or addresses, or a base outside it; -EFAULT if there is memory, but not where they
- * point; -ENOMEM. */
+/** vu_ring_start() - allow pops (when also enabled). Return: 0; -EINVAL (no size, no
+ * addresses, a base outside); -EFAULT (there is memory, but not there); -ENOMEM. */
 int vu_ring_start(VuRing *ring);
 /** vu_ring_stop() - no more pops, until vu_ring_start(). Requests in flight go on. */
 void vu_ring_stop(VuRing *ring);
@@ -136,8 +138,7 @@ void vu_ring_stop(VuRing *ring);
 void vu_ring_reset(VuRing *ring);
 /** vu_ring_set_enabled() - SET_VRING_ENABLE. Requests in flight go on. */
 void vu_ring_set_enabled(VuRing *ring, bool enabled);
-/** vu_ring_pause() - hold pops back (memory is about to change) until vu_ring_resume().
- */
+/** vu_ring_pause() - hold pops back (memory will change) until vu_ring_resume(). */
 void vu_ring_pause(VuRing *ring);
 void vu_ring_resume(VuRing *ring);
 bool vu_ring_is_started(const VuRing *ring);
