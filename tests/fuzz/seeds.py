@@ -75,7 +75,7 @@ WRITE_MEMORY = 0xFE  # no message: see fuzz-vhost-user.c
 def handshake():
     """Up to the first memory region."""
     features = 1 << 28 | 1 << 29 | 1 << 30 | 1 << 32
-    protocol = 1 << 0 | 1 << 3 | 1 << 5 | 1 << 9 | 1 << 10 | 1 << 13 | 1 << 15
+    protocol = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 9 | 1 << 10 | 1 << 13 | 1 << 15
     return [message(1, flags=1), message(15, flags=1),
             message(16, struct.pack("<Q", protocol), flags=1), message(17, flags=1),
             message(36, flags=1), message(3, flags=1),
@@ -100,6 +100,20 @@ def offer(how=0):
     return message(WRITE_MEMORY, how=how)
 
 
+def logged(index, size, flags=1):
+    """A dirty log in the guest's own memory, for a ring that runs; the answers of what it
+    offers are marked there.
+    """
+    features = 1 << 26 | 1 << 28 | 1 << 29 | 1 << 30 | 1 << 32
+    base = UVA + 0x8000 * index
+    return [message(6, struct.pack("<QQ", size, 0), 1, FILE_KIND, flags=1),
+            message(7, b"", 1, EVENT, flags=1),
+            message(2, struct.pack("<Q", features)),
+            message(9, struct.pack("<IIQQQQ", index, flags, base, base + 0x2000,
+                                   base + 0x1000, GPA + 0x8000 * index + 0x2000)),
+            offer(), message(2, struct.pack("<Q", features & ~(1 << 26)))]
+
+
 def vhost_user_seeds():
     """A start, a stop, a reset, memory that comes and goes."""
     region = struct.pack("<QQQQ", GPA, 1 << 20, UVA, 0)
@@ -111,6 +125,11 @@ def vhost_user_seeds():
     start = handshake() + [add] + ring(0) + ring(1)
     yield b"".join(start)
     yield b"".join(start + stop + [message(34, flags=1)] + ring(0))
+    for size in (1, 0x9000, 1 << 20):
+        yield b"".join(start + logged(0, size) + logged(1, size))
+        yield b"".join(start + [offer(1)] + logged(0, size) + [message(34, flags=1)])
+        yield b"".join(start + logged(0, size)[:-1]
+                       + [message(3, how=8), offer(), message(3, how=4)])
     yield b"".join(start + [remove, add])
     yield b"".join(handshake() + [message(24, config, flags=1), message(25, config)])
     table = struct.pack("<II", 1, 0) + region

@@ -333,6 +333,11 @@ def unknown():
                     1 << 31, 0xFFFFFFFF):
         yield Case('vmm-order', f'request {request}',
                    lambda peer, request=request: peer.send(request, bytes(8)))
+    for request in (31, 32):  # GET_INFLIGHT_FD and SET_INFLIGHT_FD, which are not offered
+        yield Case('vmm-order', f'request {request} as it should be',
+                   lambda peer, request=request: peer.send(
+                       request, struct.pack('=QQHH4x', 0, 0, N_QUEUES, 128),
+                       [memfd(peer)] * (request - 31)))
     for flags in (0, 2, 3, 5, 4, 0xD, 0xFFFFFFFF):
         yield Case('vmm-order', f'flags {flags:x}',
                    lambda peer, flags=flags: peer.send(vmm.SET_OWNER, flags=flags))

@@ -280,6 +280,29 @@ static void test_unknown(void)
     }
 }
 
+/* Requests that were in flight when a back-end died are not run again (HACKING.md): that
+ * is not offered, cannot be agreed upon, and its messages are refused. */
+static void test_no_inflight(void)
+{
+    const uint64_t feature = 1ull << 12;
+    const uint8_t table[24] = {[16] = N_QUEUES, [18] = GUEST_QUEUE};
+    Vmm v;
+
+    vmm_init(&v, "tag");
+    g_assert_cmphex(vmm_ask(&v, VU_GET_PROTOCOL_FEATURES) & feature, ==, 0);
+    g_assert_cmpint(vmm_say_u64(&v, VU_SET_PROTOCOL_FEATURES, PROTOCOL | feature), ==,
+                    VU_BAD_PEER);
+    vmm_clear(&v);
+    for (uint32_t request = 31; request <= 32; request++) {
+        vmm_init(&v, "tag");
+        vmm_negotiate(&v);
+        g_assert_cmpint(vmm_do(&v, &(Outgoing){request, NR, table, sizeof(table),
+                                               &v.guest.fd, request - 31}),
+                        ==, VU_BAD_PEER);
+        vmm_clear(&v);
+    }
+}
+
 /* A request whose feature was offered, but not acknowledged. */
 static void test_not_negotiated(void)
 {
@@ -633,6 +656,7 @@ int main(int argc, char **argv)
     g_test_add_func("/device/descriptors", test_descriptors);
     g_test_add_func("/device/indices", test_indices);
     g_test_add_func("/device/unknown", test_unknown);
+    g_test_add_func("/device/no-inflight", test_no_inflight);
     g_test_add_func("/device/not-negotiated", test_not_negotiated);
     g_test_add_func("/device/lines", test_lines);
     g_test_add_func("/device/need-reply", test_need_reply);
