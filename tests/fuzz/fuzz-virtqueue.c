@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes the walk over a split virtqueue. The input is a head of four bytes (features,
- * queue size, where memory is cut into regions, what the device does) and then the
- * guest's memory: descriptor table, avail ring, used ring, and whatever they point to.
+ * Fuzzes the walk over a virtqueue. The input is a head of four bytes (features, queue
+ * size, where memory is cut into regions, what the device does) and then the guest's
+ * memory: descriptor table, avail ring, used ring, or the three parts of a packed one,
+ * and whatever they point to.
  * The device pops until the ring is empty or broken, touches both ends of every segment
  * as a request would, and retires the chain.
  *
@@ -171,18 +172,30 @@ static void serve(Bench *bench, VuRing *ring, uint32_t queue_size, uint8_t how)
     serve_parked(bench, ring, &parked);
 }
 
+static bool is_packed(const uint8_t *head)
+{
+    return head[0] >> 6 == 1;
+}
+
+/* The packed ring begins on either lap. */
+static uint32_t base_of(const uint8_t *head)
+{
+    return is_packed(head) && (head[0] & 32) == 0 ? 0x80008000 : 0;
+}
+
 static void start(Bench *bench, VuRing *ring, const uint8_t *head, uint32_t queue_size)
 {
     const VuRingAddresses addresses = {.desc = GUEST_UVA + DESC_AT,
                                        .avail = GUEST_UVA + AVAIL_AT,
                                        .used = GUEST_UVA + USED_AT};
     uint64_t features = VU_F_VERSION_1 | ((head[0] & 1) != 0 ? VU_F_EVENT_IDX : 0) |
-                        ((head[0] & 2) != 0 ? VU_F_INDIRECT_DESC : 0);
+                        ((head[0] & 2) != 0 ? VU_F_INDIRECT_DESC : 0) |
+                        (is_packed(head) ? VU_F_RING_PACKED : 0);
 
     vu_ring_set_memory(ring, bench->memory[head[2] % G_N_ELEMENTS(holes)]);
-    vu_ring_set_features(ring, features);
+    g_assert_cmpint(vu_ring_set_features(ring, features), ==, 0);
     g_assert_cmpint(vu_ring_set_size(ring, queue_size), ==, 0);
-    g_assert_cmpint(vu_ring_set_base(ring, 0), ==, 0);
+    g_assert_cmpint(vu_ring_set_base(ring, base_of(head)), ==, 0);
     g_assert_cmpint(vu_ring_set_addresses(ring, &addresses), ==, 0);
     g_assert_cmpint(vu_ring_start(ring), ==, 0);
     vu_ring_set_enabled(ring, true);
@@ -207,7 +220,7 @@ static void run(Bench *bench, const uint8_t *data, size_t size)
 
     memcpy(bench->guest, data + HEAD_SIZE, used);
     memset(bench->guest + used, 0, MEMORY_SIZE - used);
-    uint32_t queue_size = 1u << (data[1] % 7);
+    uint32_t queue_size = is_packed(data) ? data[1] % 64 + 1u : 1u << (data[1] % 7);
     VuRing *ring = vu_ring_new(1, bench->idle_fd);
     if ((how & HOW_CALL) != 0) {
         g_assert_cmpint(vu_ring_set_call_take(ring, make_event()), ==, 0);

@@ -39,6 +39,37 @@ def queue(table, heads, size=16, event=0, indirect=(), head=b"\3\4\0\0"):
     return head + bytes(memory[:DATA + 0x80])
 
 
+def packed(chains, wrap=1, indirect=(), head=b"\x43\x0f\0\0"):
+    """The same for a packed ring: each chain's last descriptor has its id."""
+    memory = bytearray(MEMORY)
+    table = []
+    for number, chain in enumerate(chains):
+        for addr, length, flags in chain:
+            table.append(struct.pack("<QIHH", addr, length, number,
+                                     flags | (1 << 7 if wrap else 1 << 15)))
+    place(memory, DESC, b"".join(table))
+    place(memory, AVAIL, struct.pack("<HH", 3 | 1 << 15, 2))
+    place(memory, DATA, b"".join(struct.pack("<QIHH", *entry[:2], 0, entry[2])
+                                 for entry in indirect))
+    return head + bytes(memory[:DATA + 0x80])
+
+
+def packed_seeds():
+    """Chains as Linux makes them, one without an end, a table; both laps."""
+    direct = [(0x3000 + GPA, 40, NEXT), (0x3040 + GPA, 16, NEXT),
+              (0x4000 + GPA, 0x2000, WRITE)]
+    table = [(0x3000 + GPA, 40, 0), (0x4FF0 + GPA, 64, 0), (0x6FF0 + GPA, 64, WRITE)]
+    one = [(DATA + GPA, 16 * len(table), INDIRECT)]
+    forget = [(0x3000 + GPA, 48, 0)]
+    endless = [(0x3000 + GPA, 48, NEXT)] * 16
+    for wrap in (0, 1):
+        for how in (0, 1, 2, 4, 6, 8, 2 | 16, 4 | 32):
+            for features in (0, 1, 2, 3):
+                head = bytes([0x40 | features | (0 if wrap else 32), 15, how & 3, how])
+                yield packed([direct, one, forget, direct], wrap, table, head)
+                yield packed([one, one, forget, endless], wrap, table, head)
+
+
 def virtqueue_seeds():
     """Chains as Linux makes them, and the ways in which memory may be cut."""
     direct = [descriptor(0x3000, 40, NEXT, 1), descriptor(0x3040, 16, NEXT, 2),
@@ -60,6 +91,7 @@ def virtqueue_seeds():
             head = bytes([3, size, 3, how])
             yield queue(one, [0], indirect=table, head=head)
             yield queue(forget, list(range(8)), head=head)
+    yield from packed_seeds()
 
 
 def message(request, payload=b"", fds=0, kind=0, flags=9, how=0):

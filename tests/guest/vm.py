@@ -157,6 +157,8 @@ class Guest:
     def _device(self):
         queues = self.shape['queues']
         more = f',num-request-queues={queues}' if queues > 1 else ''
+        if os.environ.get('VIRTIOFSD_TEST_RING') == 'packed':
+            more += ',packed=on'
         return f'vhost-user-fs-pci,chardev=char-fs,tag={TAG},queue-size=1024{more}'
 
     def _command(self):

@@ -39,6 +39,7 @@ MARKERS = (
     'sanitizer: only worth its time under sanitizers',
     'soak: takes long',
     'unwatched(why): what the daemon holds in the end cannot be compared',
+    'split: writes a split ring by hand',
     'hostile(row, ...): shows these rows of tests/hostile_rows.py',
 )
 
@@ -129,6 +130,20 @@ def share(scratch):
     folder = os.path.join(scratch, 'share')
     os.mkdir(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _layout(request, monkeypatch):
+    """What writes a split ring itself has one."""
+    if request.node.get_closest_marker('split'):
+        monkeypatch.delenv('VIRTIOFSD_TEST_RING', raising=False)
+
+
+@pytest.fixture(params=['split', 'packed'])
+def ring_layout(request, monkeypatch):
+    """Each layout of the rings by turns, whatever the environment says."""
+    monkeypatch.setenv('VIRTIOFSD_TEST_RING', request.param)
+    return request.param
 
 
 class Starter:

@@ -342,7 +342,7 @@ def unknown():
         yield Case('vmm-order', f'flags {flags:x}',
                    lambda peer, flags=flags: peer.send(vmm.SET_OWNER, flags=flags))
     for name in ('SET_FEATURES', 'SET_PROTOCOL_FEATURES'):
-        for bit in (2, 9, 12, 20, 27, 34, 40, 63):
+        for bit in (2, 9, 12, 20, 27, 33, 35, 40, 63):
             if name == 'SET_PROTOCOL_FEATURES' and bit == 9:
                 continue  # offered, with a tag
             yield Case('vmm-order', f'{name} bit {bit}', sent(

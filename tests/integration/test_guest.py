@@ -285,8 +285,12 @@ class TestQueues:
     """Several request queues, which Linux uses from 6.11 on, one per CPU."""
 
     @pytest.mark.timeout(600)
-    @pytest.mark.parametrize('kind', [k for k in KINDS if 'rs' not in k.values])
-    def test_four_writers_on_two_queues(self, kind, start, share, scratch, extra_args):
+    @pytest.mark.parametrize('kind, layout', [
+        pytest.param('go', 'split', marks=SANDBOXED),
+        pytest.param('plain', 'packed', marks=pytest.mark.sanitizer)])
+    def test_four_writers_on_two_queues(self, kind, layout, start, share, scratch,
+                                        extra_args, monkeypatch):
+        monkeypatch.setenv('VIRTIOFSD_TEST_RING', layout)
         why = vm.unavailable('6.12')
         if why:
             pytest.skip(why)

@@ -192,6 +192,7 @@ def test_requests_before_init_and_twice(unharmed):
 
 @pytest.mark.hostile('peer-avail-jump')
 @pytest.mark.unwatched('a broken queue gives nothing back')
+@pytest.mark.split
 def test_broken_ring_stops_alone(start, share, scratch, extra_args):
     """A jump of the avail index stops that queue, with one line; the others go on."""
     import launch

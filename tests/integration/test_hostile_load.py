@@ -227,6 +227,7 @@ def test_requests_change(besiege, scratch, seconds, cases):
 @pytest.mark.hostile('number-fetch', 'ring-changed')
 @pytest.mark.parametrize('seconds', SECONDS)
 @pytest.mark.parametrize('what', ['chain', 'table', 'avail'])
+@pytest.mark.split
 def test_rings_change(besiege, what, seconds, cases):
     """Descriptors, indirect tables and heads change while they are walked."""
     guest = besiege(*OPTIONS)
@@ -265,11 +266,11 @@ def test_rings_change(besiege, what, seconds, cases):
 
 def finish_any(queue):
     """Wait for a chain to be retired, under whatever name; False if the ring stopped."""
-    before = queue.read_used_index()
+    before = queue.used_mark()
     deadline = time.monotonic() + 0.2
     while True:
         try:
-            if queue.wait(0.02) is not None or queue.read_used_index() != before:
+            if queue.wait(0.02) is not None or queue.used_mark() != before:
                 return True
         except OSError:  # another head than was posted
             return False

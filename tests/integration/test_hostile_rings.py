@@ -24,6 +24,7 @@ FEATURES = {
     'usual': vmm.F_INDIRECT_DESC | vmm.F_EVENT_IDX,
     'no-tables': vmm.F_EVENT_IDX,
     'no-events': vmm.F_INDIRECT_DESC,
+    'packed': vmm.F_RING_PACKED | vmm.F_INDIRECT_DESC | vmm.F_EVENT_IDX,
 }
 
 
@@ -57,14 +58,15 @@ HEADS = (128, 129, 255, 256, 1000, 0x7FFF, 0x8000, 0xFFFE, 0xFFFF)
 
 def assert_stopped(guest, queue):
     """It moves no more, whatever is put there, and costs nothing."""
-    used = queue.read_used_index()
+    used = queue.used_mark()
     for _ in range(5):
         queue.kick()
     assert_idle(guest.daemon)
-    assert queue.read_used_index() == used
+    assert queue.used_mark() == used
 
 
 @pytest.mark.hostile('number-rings', 'ring-index', 'peer-avail-jump', 'idle')
+@pytest.mark.split
 def test_broken_rings(besiege, cases):
     """An index or head that cannot be stops the queue, with one line, until it is set up
     again; the other queue goes on.
@@ -95,7 +97,57 @@ def test_broken_rings(besiege, cases):
     guest.assert_honest(queue=1)
 
 
+def packed_rings(queue):
+    """What a packed ring's memory may say that cannot be: {what: bytes}. It was set up
+    anew: what has AVAIL and not USED is offered."""
+    size, avail, used = queue.layout.size, 1 << 7, 1 << 15
+    return {
+        'no end': vmm.pack_desc(0, 0, 0, avail | vmm.DESC_NEXT) * size,
+        'no end, and ids': vmm.pack_desc(0, 16, 0xFFFF, avail | 0x7F7F) * size,
+        'one place too many': (
+            vmm.pack_desc(0, 0, 0, avail) + vmm.pack_desc(0, 0, 0, avail | 1) * (size - 1)
+        ),
+        'all offered': vmm.pack_desc(0, 0, 0, avail) * size,
+        'all used': vmm.pack_desc(0, 0, 0, avail | used) * size,
+        'all ones': b'\xff' * 16 * size,
+    }
+
+
+@pytest.mark.hostile('number-rings', 'ring-index', 'ring-loop')
+@pytest.mark.parametrize('events', ['events', 'no-events'])
+def test_broken_packed_rings(besiege, events, cases):
+    """A chain without an end, more than there is room for, and plain nonsense: the queue
+    stops or goes on, works when it is set up again, and the other one never notices.
+    """
+    guest = besiege(features=vmm.F_RING_PACKED | vmm.F_INDIRECT_DESC | vmm.F_VERSION_1
+                    | vmm.F_PROTOCOL_FEATURES | (vmm.F_EVENT_IDX * (events == 'events')))
+    worker = guest.work_on(2)
+    queue = guest.frontend.queues[1]
+    assert queue.is_packed
+    for content in packed_rings(queue).values():
+        for event in (0, 1 << 16, 2 << 16, 0xFFFFFFFF, 2 << 16 | 0x7FFF):
+            guest.frontend.get_base(1)
+            queue.reset()
+            native.C.memmove(queue.layout.desc, content, len(content))
+            native.C.memmove(queue.layout.avail, struct.pack('=I', event), 4)
+            assert all(rings.set_up(guest, 1))
+            queue.kick()
+            worker.client.call(fuse.STATFS, fuse.ROOT, queue=2)
+            cases(1)
+    assert all(rings.restart(guest, 1))
+    guest.assert_honest(queue=1)
+    for base in (0x8000FFFF, 0xFFFF8000, queue.layout.size, 0xFFFFFFFF):
+        guest.frontend.get_base(1)
+        queue.reset()
+        assert rings.set_up(guest, 1, base=base)[3] is False  # it does not start
+        cases(1)
+    assert all(rings.restart(guest, 1))
+    guest.assert_honest(queue=1)
+    print(worker.finish())
+
+
 @pytest.mark.hostile('number-rings', 'ring-index')
+@pytest.mark.split
 def test_one_head_many_times(besiege, cases):
     """Each is served, as the same chain."""
     guest = besiege()
@@ -114,6 +166,7 @@ SIZES = (0, 3, 5, 6, 7, 100, 127, 129, 32769, 65535, 65536, 1 << 31, 0xFFFFFFFF)
 
 
 @pytest.mark.hostile('number-rings', 'ring-sizes')
+@pytest.mark.split
 def test_sizes(besiege, cases):
     """What is no size is refused, and the queue stays unusable until it has one."""
     guest = besiege()
@@ -129,6 +182,7 @@ def test_sizes(besiege, cases):
 
 
 @pytest.mark.hostile('number-rings', 'ring-sizes', 'ring-region-end')
+@pytest.mark.split
 def test_places(besiege, cases):
     """Rings that are unaligned, outside of memory, or across its end."""
     guest = besiege()
@@ -152,6 +206,7 @@ def test_places(besiege, cases):
 
 
 @pytest.mark.hostile('ring-shared')
+@pytest.mark.split
 def test_shared_with_data(besiege, cases):
     """Parts in one place are refused; requests whose data is the ring itself go on."""
     guest = besiege()
@@ -209,7 +264,7 @@ def start_in(guest, region):
 
 @pytest.mark.hostile('ring-unmapped')
 @pytest.mark.parametrize('how', ['removed', 'punched'])
-def test_memory_goes(besiege, how, cases):
+def test_memory_goes(besiege, ring_layout, how, cases):
     """The ring's memory is taken away, or emptied, while it runs: nothing more comes from
     there, and the queue in other memory goes on.
     """
@@ -320,7 +375,7 @@ def test_notify_storm(besiege, cases):
 
 
 @pytest.mark.hostile('peer-base-in-flight')
-def test_base_of_a_queue_that_is_copying(besiege, memory_share, cases):
+def test_base_of_a_queue_that_is_copying(besiege, ring_layout, memory_share, cases):
     """GET_VRING_BASE is answered when the copy is done; nothing is written later."""
     guest = besiege()
     client, queue = guest.client, guest.frontend.queues[1]
@@ -336,15 +391,15 @@ def test_base_of_a_queue_that_is_copying(besiege, memory_share, cases):
         os.truncate(copy, 0)
         client.submit(client.pack(fuse.COPY_FILE_RANGE, node, body), 24, queue=1)
         eventually(lambda: os.stat(copy).st_size > 0, interval=0)
-        used = queue.read_used_index()
+        used = queue.used_mark()
         guest.frontend.get_base(1)
-        n_in_flight += queue.read_used_index() != used
+        n_in_flight += queue.used_mark() != used
         reply = client.reap(queue=1, timeout=0.001)  # it is there
         done = struct.unpack_from('=I', reply.payload)[0]
         assert 0 < done == os.stat(copy).st_size  # a piece of it, all of it
-        used = queue.read_used_index()
+        used = queue.used_mark()
         guest.assert_honest(queue=2)
-        assert queue.read_used_index() == used
+        assert queue.used_mark() == used
         guest.frontend.set_ring(1)
         guest.frontend.enable_ring(1, True)
         cases(1)

@@ -212,7 +212,7 @@ def test_base_waits_and_nothing_else(kata, stalling):
     assert answered.wait(5)
     thread.join()
     assert guest.client.reap(queue=1).payload == CONTENT
-    assert guest.base == guest.frontend.queues[1].avail_index
+    assert guest.base == guest.frontend.queues[1].base
     guest.frontend.set_ring(1)
     guest.frontend.enable_ring(1)
     assert guest.honest() < SOON

@@ -12,7 +12,7 @@ typedef struct FrontendQueue {
     int kick_fd;
     int call_fd;
     int err_fd;
-    uint16_t base; /* where the device goes on when started */
+    uint32_t base; /* where the device goes on when started */
 } FrontendQueue;
 
 struct Frontend {

@@ -212,7 +212,7 @@ int frontend_enable_ring(Frontend *frontend, unsigned int queue, bool enable)
     return set_state(frontend, VHOST_SET_VRING_ENABLE, queue, enable);
 }
 
-int frontend_get_base(Frontend *frontend, unsigned int queue)
+int frontend_get_base(Frontend *frontend, unsigned int queue, uint32_t *ret_base)
 {
     struct vring_state state = {.index = queue};
     VhostReply reply;
@@ -226,13 +226,15 @@ int frontend_get_base(Frontend *frontend, unsigned int queue)
     }
     vhost_reply_clear(&reply);
     memcpy(&state, reply.payload, sizeof(state));
+    bool packed = (frontend->agreed & FRONTEND_F_RING_PACKED) != 0;
     if (reply.header.size != sizeof(state) || state.index != queue ||
-        state.num > UINT16_MAX) {
+        (state.num > UINT16_MAX && !packed)) {
         return frontend_fail(frontend, -EPROTO, "base of queue %u: %u bytes, %u of %u",
                              queue, reply.header.size, state.num, state.index);
     }
-    frontend->queues[queue].base = (uint16_t)state.num;
-    return (int)state.num;
+    frontend->queues[queue].base = state.num;
+    *ret_base = state.num;
+    return 0;
 }
 
 int frontend_start(Frontend *frontend)
@@ -257,7 +259,8 @@ int frontend_stop(Frontend *frontend)
         rc = frontend_enable_ring(frontend, i, false);
     }
     for (unsigned int i = 0; rc >= 0 && i < frontend->n_queues; i++) {
-        rc = frontend_get_base(frontend, i);
+        uint32_t base;
+        rc = frontend_get_base(frontend, i, &base);
     }
     return rc < 0 ? rc : 0;
 }
@@ -270,7 +273,7 @@ int frontend_reset(Frontend *frontend)
     }
     for (unsigned int i = 0; i < frontend->n_queues; i++) {
         virtqueue_reset(frontend->queues[i].ring);
-        frontend->queues[i].base = 0;
+        frontend->queues[i].base = virtqueue_base(frontend->queues[i].ring);
     }
     return rc;
 }

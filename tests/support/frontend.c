@@ -35,6 +35,10 @@ void frontend_config_init(FrontendConfig *config)
         .memory_size = 64u << 20,
         .timeout_ms = 10000,
     };
+    const char *ring = getenv("VIRTIOFSD_TEST_RING");
+    if (ring != NULL && strcmp(ring, "packed") == 0) {
+        config->features |= FRONTEND_F_RING_PACKED;
+    }
 }
 
 int frontend_fail(Frontend *frontend, int rc, const char *format, ...)
@@ -370,9 +374,13 @@ int frontend_negotiate(Frontend *frontend)
     frontend->agreed = frontend->offered & frontend->config.features;
     for (unsigned int i = 0; rc == 0 && i < frontend->n_queues; i++) {
         FrontendQueue *queue = &frontend->queues[i];
-        virtqueue_set_features(queue->ring,
-                               (frontend->agreed & FRONTEND_F_INDIRECT_DESC) != 0,
-                               (frontend->agreed & FRONTEND_F_EVENT_IDX) != 0);
+        virtqueue_set_features(
+            queue->ring,
+            &(VirtqueueFeatures){
+                .indirect = (frontend->agreed & FRONTEND_F_INDIRECT_DESC) != 0,
+                .event_idx = (frontend->agreed & FRONTEND_F_EVENT_IDX) != 0,
+                .packed = (frontend->agreed & FRONTEND_F_RING_PACKED) != 0,
+            });
         rc = frontend_set_fd(frontend, VHOST_SET_VRING_CALL, i, queue->call_fd);
         if (rc == 0) {
             rc = frontend_set_fd(frontend, VHOST_SET_VRING_ERR, i, queue->err_fd);

@@ -28,6 +28,7 @@ typedef struct Frontend Frontend;
 #define FRONTEND_F_EVENT_IDX (1ull << 29)
 #define FRONTEND_F_PROTOCOL_FEATURES (1ull << 30)
 #define FRONTEND_F_VERSION_1 (1ull << 32)
+#define FRONTEND_F_RING_PACKED (1ull << 34)
 
 #define FRONTEND_PROTOCOL_MQ (1ull << 0)
 #define FRONTEND_PROTOCOL_LOG_SHMFD (1ull << 1)
@@ -40,7 +41,8 @@ typedef struct Frontend Frontend;
 #define FRONTEND_PROTOCOL_DEVICE_STATE (1ull << 19)
 #define FRONTEND_PROTOCOL_SHMEM (1ull << 22)
 
-/** struct FrontendConfig - see frontend_config_init() for the defaults. */
+/** struct FrontendConfig - see frontend_config_init() for the defaults. With
+ * $VIRTIOFSD_TEST_RING=packed these have packed rings, where the peer offers them. */
 typedef struct FrontendConfig {
     unsigned int n_request_queues; /* besides hiprio, which is queue 0; 1 */
     unsigned int queue_size;       /* 128 */
@@ -91,8 +93,8 @@ int frontend_set_memory(Frontend *frontend);
 /** frontend_set_ring() - NUM, BASE, ADDR, KICK and CALL of one queue. */
 int frontend_set_ring(Frontend *frontend, unsigned int queue);
 int frontend_enable_ring(Frontend *frontend, unsigned int queue, bool enable);
-/** frontend_get_base() - GET_VRING_BASE, which stops the ring. Return: or error. */
-int frontend_get_base(Frontend *frontend, unsigned int queue);
+/** frontend_get_base() - GET_VRING_BASE, which stops the ring. */
+int frontend_get_base(Frontend *frontend, unsigned int queue, uint32_t *ret_base);
 /** frontend_swap_call() - a new call descriptor in place of the present one. */
 int frontend_swap_call(Frontend *frontend, unsigned int queue);
 int frontend_get_config(Frontend *frontend, uint32_t offset, uint32_t size, void *bytes);

@@ -33,13 +33,13 @@ RESET_DEVICE, GET_MAX_MEM_SLOTS, ADD_MEM_REG, REM_MEM_REG = 34, 36, 37, 38
 
 FLAG_VERSION, FLAG_REPLY, FLAG_NEED_REPLY = 0x1, 0x4, 0x8
 
-F_LOG_ALL, F_INDIRECT_DESC, F_EVENT_IDX, F_PROTOCOL_FEATURES, F_VERSION_1 = (
+F_LOG_ALL, F_INDIRECT_DESC, F_EVENT_IDX, F_PROTOCOL_FEATURES = (
     1 << 26,
     1 << 28,
     1 << 29,
     1 << 30,
-    1 << 32,
 )
+F_VERSION_1, F_RING_PACKED = 1 << 32, 1 << 34
 
 DESC_NEXT, DESC_WRITE, DESC_INDIRECT = 1, 2, 4
 
@@ -119,6 +119,16 @@ class Queue:
         return native.library().virtqueue_in_flight(self._queue)
 
     @property
+    def is_packed(self):
+        """Whether its layout is the packed one."""
+        return bool(self.frontend.agreed[0] & F_RING_PACKED)
+
+    @property
+    def base(self):
+        """What GET_VRING_BASE is to answer once all requests are back."""
+        return native.library().virtqueue_base(self._queue)
+
+    @property
     def avail_index(self):
         """The index behind the last published request."""
         return native.library().virtqueue_avail_index(self._queue)
@@ -168,17 +178,19 @@ class Queue:
         native.library().virtqueue_post(self._queue, head, None)
 
     def write_desc(self, index, gpa, size, flags=0, follow=0):
-        """Write one descriptor of the ring's table."""
+        """Write one descriptor of the ring's table, or plan it for a packed ring."""
         C.memmove(
-            self.layout.desc + 16 * index, pack_desc(gpa, size, flags, follow), 16
+            self.layout.plan + 16 * index, pack_desc(gpa, size, flags, follow), 16
         )
 
     def write_avail_index(self, value):
         """Write avail->idx, whatever it was."""
         C.c_uint16.from_address(self.layout.avail + 2).value = value & 0xFFFF
 
-    def read_used_index(self):
-        """Read used->idx."""
+    def used_mark(self):
+        """Something that changes whenever the device gives anything back."""
+        if self.is_packed:
+            return C.string_at(self.layout.desc, 16 * self.layout.size)
         return C.c_uint16.from_address(self.layout.used + 2).value
 
     def reset(self):
@@ -332,7 +344,9 @@ class Frontend:
 
     def get_base(self, queue):
         """GET_VRING_BASE, which stops the ring."""
-        return self._do("frontend_get_base", queue)
+        base = C.c_uint32()
+        self._do("frontend_get_base", queue, C.byref(base))
+        return base.value
 
     def swap_call(self, queue):
         """Give the peer a new call descriptor."""

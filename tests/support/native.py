@@ -137,6 +137,7 @@ class Layout(C.Structure):
         ("used", C.c_void_p),
         ("tables", C.c_void_p),
         ("table_size", C.c_uint),
+        ("plan", C.c_void_p),
     ]
 
 
@@ -170,7 +171,7 @@ _FUNCTIONS = {
     "frontend_set_memory": (C.c_int, [POINTER]),
     "frontend_set_ring": (C.c_int, [POINTER, C.c_uint]),
     "frontend_enable_ring": (C.c_int, [POINTER, C.c_uint, C.c_bool]),
-    "frontend_get_base": (C.c_int, [POINTER, C.c_uint]),
+    "frontend_get_base": (C.c_int, [POINTER, C.c_uint, C.POINTER(C.c_uint32)]),
     "frontend_swap_call": (C.c_int, [POINTER, C.c_uint]),
     "frontend_get_config": (C.c_int, [POINTER, C.c_uint32, C.c_uint32, POINTER]),
     "frontend_send_raw": (C.c_int, [POINTER, C.POINTER(Message)]),
@@ -206,6 +207,7 @@ _FUNCTIONS = {
     "virtqueue_counters": (Counters, [POINTER]),
     "virtqueue_in_flight": (C.c_uint, [POINTER]),
     "virtqueue_avail_index": (C.c_uint16, [POINTER]),
+    "virtqueue_base": (C.c_uint32, [POINTER]),
     "virtqueue_call_fd": (C.c_int, [POINTER]),
     "virtqueue_kick_fd": (C.c_int, [POINTER]),
     "client_config_init": (None, [C.POINTER(ClientConfig)]),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Driver side of a split virtqueue.
+ * Driver side of a virtqueue: what both layouts share, and the split one.
  *
  * The ring lies in memory that another process writes, so its indices are read and
  * written with atomic operations. "Publish, then look whether the other side wants to be
@@ -8,11 +8,10 @@
  * and the load are sequentially consistent, which gives that barrier and, other than a
  * fence, is understood by ThreadSanitizer. One mutex guards what only the driver knows.
  */
-#include "tests/support/virtqueue.h"
+#include "tests/support/virtqueue-private.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -20,37 +19,6 @@
 
 #define DEFAULT_TABLE_SIZE 512u
 #define RING_ALIGN 4096u
-
-/* What the driver remembers of one head descriptor. */
-typedef struct Head {
-    void *tag;
-    uint64_t room; /* writable bytes */
-    uint16_t next; /* free list, or next descriptor of a chain without table */
-    uint16_t length;
-    uint16_t in_flight; /* more than 1: posted again by a test */
-    bool reserved;
-} Head;
-
-struct Virtqueue {
-    GuestMemory *memory; /* borrowed */
-    VirtqueueConfig config;
-    struct vring_desc *desc;
-    struct vring_avail *avail;
-    struct vring_used *used;
-    struct vring_desc *tables;
-    int kick_fd;
-    int call_fd;
-
-    pthread_mutex_t lock; /* guards all below */
-    Head *heads;
-    uint16_t free_head;
-    unsigned int n_free;
-    unsigned int n_in_flight;
-    uint16_t avail_index;
-    uint16_t kicked_index; /* avail_index when the device was last asked about kicks */
-    uint16_t used_index;
-    VirtqueueCounters counters;
-};
 
 static size_t round_up(size_t value, size_t align)
 {
@@ -112,13 +80,14 @@ Virtqueue *virtqueue_new(GuestMemory *memory, const VirtqueueConfig *config)
     (void)pthread_mutex_init(&queue->lock,
                              NULL); /* cannot fail with default attributes */
     queue->heads = calloc(n, sizeof(Head));
+    queue->plan = calloc(n, sizeof(struct vring_desc));
     queue->desc = guest_memory_alloc(memory, n * sizeof(struct vring_desc), RING_ALIGN);
     queue->avail = guest_memory_alloc(memory, avail_bytes(n), RING_ALIGN);
     queue->used = guest_memory_alloc(memory, used_bytes(n), RING_ALIGN);
     queue->tables = guest_memory_alloc(
         memory, (size_t)n * queue->config.table_size * sizeof(struct vring_desc), 16);
-    if (queue->heads == NULL || queue->desc == NULL || queue->avail == NULL ||
-        queue->used == NULL || queue->tables == NULL) {
+    if (queue->heads == NULL || queue->plan == NULL || queue->desc == NULL ||
+        queue->avail == NULL || queue->used == NULL || queue->tables == NULL) {
         virtqueue_free(queue);
         errno = ENOMEM;
         return NULL;
@@ -134,6 +103,7 @@ void virtqueue_free(Virtqueue *queue)
     }
     (void)pthread_mutex_destroy(&queue->lock); /* nobody holds it any more */
     free(queue->heads);
+    free(queue->plan);
     free(queue);
 }
 
@@ -155,12 +125,14 @@ int virtqueue_kick_fd(const Virtqueue *queue)
     return queue->kick_fd;
 }
 
-void virtqueue_set_features(Virtqueue *queue, bool indirect, bool event_idx)
+void virtqueue_set_features(Virtqueue *queue, const VirtqueueFeatures *features)
 {
     (void)pthread_mutex_lock(&queue->lock);
-    queue->config.indirect = indirect;
-    queue->config.event_idx = event_idx;
+    queue->config.indirect = features->indirect;
+    queue->config.event_idx = features->event_idx;
+    queue->config.packed = features->packed;
     (void)pthread_mutex_unlock(&queue->lock);
+    virtqueue_reset(queue);
 }
 
 void virtqueue_reset(Virtqueue *queue)
@@ -170,9 +142,14 @@ void virtqueue_reset(Virtqueue *queue)
     memset(queue->desc, 0, n * sizeof(struct vring_desc));
     memset(queue->avail, 0, avail_bytes(n));
     memset(queue->used, 0, used_bytes(n));
-    /* No interrupt until somebody waits; with EVENT_IDX the flag is ignored. */
-    __atomic_store_n(&queue->avail->flags, VRING_AVAIL_F_NO_INTERRUPT, __ATOMIC_RELAXED);
-    __atomic_store_n(used_event(queue), UINT16_MAX, __ATOMIC_RELAXED);
+    if (queue->config.packed) {
+        virtqueue_packed_reset(queue);
+    } else {
+        /* No interrupt until somebody waits; with EVENT_IDX the flag is ignored. */
+        __atomic_store_n(&queue->avail->flags, VRING_AVAIL_F_NO_INTERRUPT,
+                         __ATOMIC_RELAXED);
+        __atomic_store_n(used_event(queue), UINT16_MAX, __ATOMIC_RELAXED);
+    }
     for (unsigned int i = 0; i < n; i++) {
         queue->heads[i] = (Head){.next = (uint16_t)(i + 1)};
     }
@@ -187,7 +164,7 @@ void virtqueue_reset(Virtqueue *queue)
 
 /* ---- submission, under the lock --------------------------------------------- */
 
-static uint16_t take_descriptor(Virtqueue *queue)
+uint16_t virtqueue_take(Virtqueue *queue)
 {
     uint16_t index = queue->free_head;
     queue->free_head = queue->heads[index].next;
@@ -202,14 +179,14 @@ static void give_descriptor(Virtqueue *queue, uint16_t index)
     queue->n_free++;
 }
 
-static const VirtqueueSegment *segment_at(const VirtqueueRequest *request, unsigned int i)
+const VirtqueueSegment *virtqueue_segment(const VirtqueueRequest *request, unsigned int i)
 {
     return i < request->n_in ? &request->in[i] : &request->out[i - request->n_in];
 }
 
 static void fill(struct vring_desc *desc, const VirtqueueRequest *request, unsigned int i)
 {
-    const VirtqueueSegment *segment = segment_at(request, i);
+    const VirtqueueSegment *segment = virtqueue_segment(request, i);
     bool last = i + 1 == request->n_in + request->n_out;
     desc->addr = segment->gpa;
     desc->len = segment->size;
@@ -220,7 +197,7 @@ static void fill(struct vring_desc *desc, const VirtqueueRequest *request, unsig
 static uint16_t fill_table(Virtqueue *queue, const VirtqueueRequest *request)
 {
     unsigned int n = request->n_in + request->n_out;
-    uint16_t head = take_descriptor(queue);
+    uint16_t head = virtqueue_take(queue);
     struct vring_desc *table = queue->tables + (size_t)head * queue->config.table_size;
     for (unsigned int i = 0; i < n; i++) {
         fill(&table[i], request, i);
@@ -241,9 +218,9 @@ static uint16_t fill_chain(Virtqueue *queue, const VirtqueueRequest *request)
     uint16_t head = queue->free_head;
     uint16_t last = head;
     for (unsigned int i = 0; i < n; i++) {
-        last = take_descriptor(queue);
+        last = virtqueue_take(queue);
         fill(&queue->desc[last], request, i);
-        /* take_descriptor() left the link to the next free one, which comes next. */
+        /* virtqueue_take() left the link to the next free one, which comes next. */
         queue->desc[last].next = queue->heads[last].next;
     }
     queue->heads[head].length = (uint16_t)n;
@@ -254,18 +231,39 @@ static void publish(Virtqueue *queue, uint16_t head)
 {
     uint16_t place = (uint16_t)(queue->avail_index % queue->config.size);
     __atomic_store_n(&queue->avail->ring[place], head, __ATOMIC_RELAXED);
+    __atomic_store_n(&queue->avail->idx, (uint16_t)(queue->avail_index + 1),
+                     __ATOMIC_SEQ_CST);
+}
+
+static void count_published(Virtqueue *queue)
+{
     queue->avail_index++;
     queue->counters.submitted++;
-    __atomic_store_n(&queue->avail->idx, queue->avail_index, __ATOMIC_SEQ_CST);
+    queue->n_in_flight++;
 }
 
 static void write_kick(Virtqueue *queue)
 {
     uint64_t one = 1;
     queue->kicked_index = queue->avail_index;
+    queue->kicked_at = queue->avail_at;
     queue->counters.kicks++;
     /* A counter that is full has woken the device already; no other failure matters. */
     (void)!write(queue->kick_fd, &one, sizeof(one));
+}
+
+static bool wants_kick(Virtqueue *queue)
+{
+    if (queue->config.packed) {
+        return virtqueue_packed_wants_kick(queue);
+    }
+    if (queue->config.event_idx) {
+        uint16_t event = __atomic_load_n(avail_event(queue), __ATOMIC_SEQ_CST);
+        return (uint16_t)(queue->avail_index - event - 1) <
+               (uint16_t)(queue->avail_index - queue->kicked_index);
+    }
+    uint16_t flags = __atomic_load_n(&queue->used->flags, __ATOMIC_SEQ_CST);
+    return (flags & VRING_USED_F_NO_NOTIFY) == 0;
 }
 
 static void kick_if_wanted(Virtqueue *queue)
@@ -273,19 +271,11 @@ static void kick_if_wanted(Virtqueue *queue)
     if (queue->kicked_index == queue->avail_index) {
         return;
     }
-    bool wanted;
-    if (queue->config.event_idx) {
-        uint16_t event = __atomic_load_n(avail_event(queue), __ATOMIC_SEQ_CST);
-        wanted = (uint16_t)(queue->avail_index - event - 1) <
-                 (uint16_t)(queue->avail_index - queue->kicked_index);
-    } else {
-        uint16_t flags = __atomic_load_n(&queue->used->flags, __ATOMIC_SEQ_CST);
-        wanted = (flags & VRING_USED_F_NO_NOTIFY) == 0;
-    }
-    if (wanted) {
+    if (wants_kick(queue)) {
         write_kick(queue);
     } else {
         queue->kicked_index = queue->avail_index;
+        queue->kicked_at = queue->avail_at;
         queue->counters.kicks_suppressed++;
     }
 }
@@ -303,6 +293,17 @@ static int check_request(const Virtqueue *queue, const VirtqueueRequest *request
     return queue->n_free < (table ? 1 : n) ? -ENOSPC : 0;
 }
 
+/* What the completion is compared with; nobody takes that up while we have the lock. */
+static void remember(Head *state, const VirtqueueRequest *request)
+{
+    state->tag = request->tag;
+    state->in_flight = 1;
+    state->room = 0;
+    for (unsigned int i = 0; i < request->n_out; i++) {
+        state->room += request->out[i].size;
+    }
+}
+
 static int submit_locked(Virtqueue *queue, const VirtqueueRequest *request)
 {
     int rc = check_request(queue, request);
@@ -310,16 +311,15 @@ static int submit_locked(Virtqueue *queue, const VirtqueueRequest *request)
         return rc;
     }
     bool table = queue->config.indirect && request->n_in + request->n_out > 1;
-    uint16_t head = table ? fill_table(queue, request) : fill_chain(queue, request);
-    Head *state = &queue->heads[head];
-    state->tag = request->tag;
-    state->in_flight = 1;
-    state->room = 0;
-    for (unsigned int i = 0; i < request->n_out; i++) {
-        state->room += request->out[i].size;
+    uint16_t head;
+    if (queue->config.packed) {
+        head = virtqueue_packed_fill(queue, request, table);
+    } else {
+        head = table ? fill_table(queue, request) : fill_chain(queue, request);
+        publish(queue, head);
     }
-    queue->n_in_flight++;
-    publish(queue, head);
+    remember(&queue->heads[head], request);
+    count_published(queue);
     if (!request->no_kick) {
         kick_if_wanted(queue);
     }
@@ -361,8 +361,12 @@ static void free_chain(Virtqueue *queue, uint16_t head)
     }
 }
 
-static int poll_locked(Virtqueue *queue, VirtqueueCompletion *completion)
+/* Return: 1 with a completion, which is left where it is; 0; or -EPROTO. */
+static int look(const Virtqueue *queue, VirtqueueCompletion *completion)
 {
+    if (queue->config.packed) {
+        return virtqueue_packed_look(queue, completion) ? 1 : 0;
+    }
     uint16_t index = __atomic_load_n(&queue->used->idx, __ATOMIC_SEQ_CST);
     uint16_t waiting = (uint16_t)(index - queue->used_index);
     if (waiting == 0) {
@@ -377,6 +381,15 @@ static int poll_locked(Virtqueue *queue, VirtqueueCompletion *completion)
         .head = __atomic_load_n(&elem->id, __ATOMIC_RELAXED),
         .length = __atomic_load_n(&elem->len, __ATOMIC_RELAXED),
     };
+    return 1;
+}
+
+static int poll_locked(Virtqueue *queue, VirtqueueCompletion *completion)
+{
+    int rc = look(queue, completion);
+    if (rc <= 0) {
+        return rc;
+    }
     if (completion->head >= queue->config.size ||
         queue->heads[completion->head].in_flight == 0) {
         return -EPROTO;
@@ -387,6 +400,9 @@ static int poll_locked(Virtqueue *queue, VirtqueueCompletion *completion)
     }
     completion->tag = state->tag;
     queue->used_index++;
+    if (queue->config.packed) {
+        virtqueue_packed_step(queue, state->length);
+    }
     queue->n_in_flight--;
     queue->counters.completed++;
     if (state->reserved) {
@@ -407,21 +423,28 @@ int virtqueue_poll(Virtqueue *queue, VirtqueueCompletion *completion)
 
 bool virtqueue_arm(Virtqueue *queue)
 {
+    VirtqueueCompletion completion;
     (void)pthread_mutex_lock(&queue->lock);
-    if (queue->config.event_idx) {
+    if (queue->config.packed) {
+        virtqueue_packed_arm(queue, true);
+    } else if (queue->config.event_idx) {
         __atomic_store_n(used_event(queue), queue->used_index, __ATOMIC_SEQ_CST);
     } else {
         __atomic_store_n(&queue->avail->flags, 0, __ATOMIC_SEQ_CST);
     }
-    bool there =
-        __atomic_load_n(&queue->used->idx, __ATOMIC_SEQ_CST) != queue->used_index;
+    bool there = look(queue, &completion) != 0;
     (void)pthread_mutex_unlock(&queue->lock);
     return there;
 }
 
 static void disarm(Virtqueue *queue)
 {
-    if (!queue->config.event_idx) {
+    if (queue->config.event_idx) {
+        return;
+    }
+    if (queue->config.packed) {
+        virtqueue_packed_arm(queue, false);
+    } else {
         __atomic_store_n(&queue->avail->flags, VRING_AVAIL_F_NO_INTERRUPT,
                          __ATOMIC_RELAXED);
     }
@@ -473,7 +496,7 @@ int virtqueue_reserve(Virtqueue *queue, unsigned int n, uint16_t *heads)
     (void)pthread_mutex_lock(&queue->lock);
     int rc = queue->n_free < n ? -ENOSPC : 0;
     for (unsigned int i = 0; rc == 0 && i < n; i++) {
-        heads[i] = take_descriptor(queue);
+        heads[i] = virtqueue_take(queue);
         queue->heads[heads[i]].reserved = true;
     }
     (void)pthread_mutex_unlock(&queue->lock);
@@ -499,8 +522,12 @@ void virtqueue_post(Virtqueue *queue, uint16_t head, void *tag)
         queue->heads[head].in_flight++;
         queue->heads[head].room = UINT32_MAX; /* only the test knows */
     }
-    queue->n_in_flight++;
-    publish(queue, head);
+    if (queue->config.packed) {
+        virtqueue_packed_post(queue, head);
+    } else {
+        publish(queue, head);
+    }
+    count_published(queue);
     write_kick(queue);
     (void)pthread_mutex_unlock(&queue->lock);
 }
@@ -510,6 +537,7 @@ VirtqueueLayout virtqueue_layout(const Virtqueue *queue)
     return (VirtqueueLayout){
         .size = queue->config.size,
         .desc = queue->desc,
+        .plan = queue->config.packed ? queue->plan : queue->desc,
         .avail = queue->avail,
         .used = queue->used,
         .tables = queue->tables,
@@ -539,4 +567,14 @@ uint16_t virtqueue_avail_index(Virtqueue *queue)
     uint16_t index = queue->avail_index;
     (void)pthread_mutex_unlock(&queue->lock);
     return index;
+}
+
+uint32_t virtqueue_base(Virtqueue *queue)
+{
+    (void)pthread_mutex_lock(&queue->lock);
+    uint32_t base = queue->config.packed
+                        ? queue->avail_at | (uint32_t)queue->avail_at << 16
+                        : queue->avail_index;
+    (void)pthread_mutex_unlock(&queue->lock);
+    return base;
 }

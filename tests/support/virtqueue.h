@@ -10,13 +10,13 @@
 #include "tests/support/guest-memory.h"
 
 /*
- * One split virtqueue, driver side (Virtio 1.2, 2.7), with indirect tables and EVENT_IDX
- * where asked for. Every call is safe from any thread, except that one thread at a time
- * may be in virtqueue_wait().
+ * One virtqueue, driver side (Virtio 1.2, 2.7 and 2.8), with indirect tables, EVENT_IDX
+ * and the packed layout where asked for. Every call is safe from any thread, except that
+ * one thread at a time may be in virtqueue_wait().
  *
  * Well-formed use: virtqueue_submit(), then virtqueue_poll() or virtqueue_wait().
- * Hostile use: virtqueue_reserve() descriptors, write anything into them and into the
- * ring through virtqueue_layout(), then virtqueue_post().
+ * Hostile use: virtqueue_reserve() descriptors, write anything into their plans and into
+ * the ring through virtqueue_layout(), then virtqueue_post().
  */
 
 typedef struct Virtqueue Virtqueue;
@@ -29,11 +29,19 @@ typedef struct VirtqueueSegment {
 
 /** struct VirtqueueConfig - constant over the queue's life. */
 typedef struct VirtqueueConfig {
-    unsigned int size; /* power of two */
+    unsigned int size; /* power of two; packed: any */
     bool indirect;
     bool event_idx;
+    bool packed;
     unsigned int table_size; /* entries of each indirect table; 0: min(@size, 512) */
 } VirtqueueConfig;
+
+/** struct VirtqueueFeatures - what driver and device have agreed on. */
+typedef struct VirtqueueFeatures {
+    bool indirect;
+    bool event_idx;
+    bool packed;
+} VirtqueueFeatures;
 
 /** struct VirtqueueRequest - buffers of one request. */
 typedef struct VirtqueueRequest {
@@ -61,7 +69,8 @@ typedef struct VirtqueueCounters {
     uint64_t interrupts;       /* the device's writes to the call descriptor */
 } VirtqueueCounters;
 
-/** struct VirtqueueLayout - the ring's memory, for tests that write it themselves. */
+/** struct VirtqueueLayout - the ring's memory, for tests that write it themselves. In a
+ * packed queue @desc is the ring, and @avail and @used are the event areas. */
 typedef struct VirtqueueLayout {
     unsigned int size;
     struct vring_desc *desc;
@@ -69,6 +78,7 @@ typedef struct VirtqueueLayout {
     struct vring_used *used;   /* with avail_event behind the ring */
     struct vring_desc *tables; /* indirect table of head i begins at i * table_size */
     unsigned int table_size;
+    struct vring_desc *plan; /* what virtqueue_post() offers; in a split queue, @desc */
 } VirtqueueLayout;
 
 /** virtqueue_memory_size() - Return: guest memory that such a queue takes. */
@@ -84,8 +94,8 @@ void virtqueue_set_fds(Virtqueue *queue, int kick_fd, int call_fd);
 int virtqueue_call_fd(const Virtqueue *queue);
 int virtqueue_kick_fd(const Virtqueue *queue);
 
-/** virtqueue_set_features() - what was agreed; the queue must be empty. */
-void virtqueue_set_features(Virtqueue *queue, bool indirect, bool event_idx);
+/** virtqueue_set_features() - what was agreed; the queue is reset. */
+void virtqueue_set_features(Virtqueue *queue, const VirtqueueFeatures *features);
 
 /** virtqueue_reset() - as after a reset of the device: all requests are forgotten. */
 void virtqueue_reset(Virtqueue *queue);
@@ -136,5 +146,8 @@ VirtqueueCounters virtqueue_counters(Virtqueue *queue);
 unsigned int virtqueue_in_flight(Virtqueue *queue);
 /** virtqueue_avail_index() - Return: the index behind the last published request. */
 uint16_t virtqueue_avail_index(Virtqueue *queue);
+/** virtqueue_base() - Return: what GET_VRING_BASE is to answer once all that was
+ * published has been given back. */
+uint32_t virtqueue_base(Virtqueue *queue);
 
 #endif

@@ -239,8 +239,9 @@ static void test_memory(void)
     offer(&f, 9);
     g_assert_true(vu_ring_pop(f.ring, f.chain));
     uint16_t head = vu_ring_park(f.ring, f.chain);
-    VuMemory *memory = vu_memory_ref(f.memory);
-    use_memory(&f, vu_memory_new());
+    VuMemory *memory = vu_memory_ref(f.memory), *data = vu_memory_new();
+    map_part(&data, &f.guest, GUEST_DATA, GUEST_SIZE);
+    use_memory(&f, data);
     g_assert_true(vu_ring_unpark(f.ring, head, f.chain));
     g_assert_cmpuint(f.chain->n_in + f.chain->n_out, ==, 0);
     vu_ring_push(f.ring, f.chain, 0);

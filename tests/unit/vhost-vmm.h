@@ -258,8 +258,10 @@ static inline uint64_t vmm_ack(const Vmm *v)
      VU_F_VERSION_1)
 /* What a VMM that does not migrate its guest acknowledges. */
 #define USUAL_FEATURES (ALL_FEATURES & ~VU_F_LOG_ALL)
+/* With the other layout of rings. */
+#define OFFERED_FEATURES (ALL_FEATURES | VU_F_RING_PACKED)
 
-/* Agree on everything that is offered, and not to log. */
+/* Agree on everything that is offered, but not to log, and not on packed rings. */
 static inline void vmm_negotiate(const Vmm *v)
 {
     uint64_t offered = vmm_ask(v, VU_GET_PROTOCOL_FEATURES);

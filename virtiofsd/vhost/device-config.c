@@ -11,7 +11,7 @@
 
 #define OFFERED_FEATURES                                                                 \
     (VU_F_LOG_ALL | VU_F_INDIRECT_DESC | VU_F_EVENT_IDX | VU_F_PROTOCOL_FEATURES |       \
-     VU_F_VERSION_1)
+     VU_F_VERSION_1 | VU_F_RING_PACKED)
 
 #define OFFERED_PROTOCOL_FEATURES                                                        \
     (VU_PROTOCOL_F_MQ | VU_PROTOCOL_F_LOG_SHMFD | VU_PROTOCOL_F_REPLY_ACK |              \

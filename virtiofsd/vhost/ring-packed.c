@@ -25,7 +25,6 @@
 #define DESC_AVAIL (1u << VRING_PACKED_DESC_F_AVAIL)
 #define DESC_USED (1u << VRING_PACKED_DESC_F_USED)
 #define EVENT_FLAGS 3u /* the others are reserved */
-#define OWN_FLAGS (VRING_DESC_F_NEXT | VRING_DESC_F_WRITE | VRING_DESC_F_INDIRECT)
 
 _Static_assert(sizeof(struct vring_packed_desc) == sizeof(struct vring_desc), "size");
 _Static_assert(sizeof(struct vring_packed_desc_event) == 4, "size");
@@ -131,7 +130,7 @@ static uint16_t copy(VuRing *ring, uint16_t i, uint16_t position, uint16_t flags
 
     to->addr = __atomic_load_n(&from->addr, __ATOMIC_RELAXED);
     to->len = __atomic_load_n(&from->len, __ATOMIC_RELAXED);
-    to->flags = htole16(flags & OWN_FLAGS);
+    to->flags = htole16(flags);
     return le16toh(__atomic_load_n(&from->id, __ATOMIC_RELAXED));
 }
 

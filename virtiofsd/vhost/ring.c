@@ -146,7 +146,7 @@ static bool take_head(VuRing *ring, VuChain *chain, VuRingView *view, VuFault *f
     const VuRingLayout *layout = ring->layout;
 
     if (!layout->take(ring, &chain->head, fault) &&
-        (fault->what != NULL || !enable_kicks(ring) ||
+        (fault->what != NULL || vu_guard_is_hit() || !enable_kicks(ring) ||
          !layout->take(ring, &chain->head, fault))) {
         return false;
     }
