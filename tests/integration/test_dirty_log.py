@@ -80,14 +80,19 @@ class Source:
             where = [frontend.uva(part) for part in (layout.desc, layout.used,
                                                      layout.avail)]
             assert frontend.ask(vmm.SET_VRING_ADDR, struct.pack(
-                '=IIQQQQ', index, is_logged, *where, self.used()[0])).u64 == 0
+                '=IIQQQQ', index, is_logged, *where, self.used(queue)[0][0])).u64 == 0
 
-    def used(self):
-        """The used ring, as (gpa, size)."""
-        layout = self.queue.layout
-        memory = native.library().frontend_memory(self.frontend.handle)
-        return (native.library().guest_memory_gpa(memory, layout.used),
-                6 + 8 * layout.size)
+    def used(self, queue):
+        """What the daemon writes to of a ring, as [(gpa, size), ...]: the used ring, or
+        of a packed one the device's event area, and the descriptors.
+        """
+        layout, library = queue.layout, native.library()
+        memory = library.frontend_memory(self.frontend.handle)
+        used = library.guest_memory_gpa(memory, layout.used)
+        if not queue.is_packed:
+            return [(used, 6 + 8 * layout.size)]
+        return [(used, 4), (library.guest_memory_gpa(memory, layout.desc),
+                            16 * layout.size)]
 
     def add(self, request, out):
         """A request whose answer goes to pieces of memory that nothing else is in."""
@@ -135,10 +140,9 @@ class Source:
         """Enable the queue, and stop it when all is answered; something else can be done
         meanwhile.
         """
-        end = self.queue.avail_index
         self.frontend.enable_ring(QUEUE)
         deadline = time.monotonic() + 10
-        while self.queue.read_used_index() != end:
+        while self.queue.waiting != self.queue.in_flight:
             assert time.monotonic() < deadline
             yield
         self.frontend.get_base(QUEUE)
@@ -164,9 +168,11 @@ class Source:
         return found
 
     def may_change(self):
-        """The pages that answers may go to, and the used ring."""
-        places = [self.used()] + [(room.gpa + offset, size) for _, rooms in self.requests
-                                  for room, offset, size in rooms]
+        """The pages that answers may go to, and those of the rings."""
+        places = [(room.gpa + offset, size) for _, rooms in self.requests
+                  for room, offset, size in rooms]
+        for queue in self.frontend.queues:
+            places += self.used(queue)
         return set(itertools.chain.from_iterable(
             range(gpa // PAGE, (gpa + size - 1) // PAGE + 1) for gpa, size in places))
 
@@ -190,7 +196,7 @@ def source(start, share, scratch, extra_args):
     guest.close()
 
 
-def test_every_change_is_marked(source):
+def test_every_change_is_marked(ring_layout, source):
     """While there is a log, and nothing before and after."""
     for is_logged in (False, True, True, True, False):
         source.hold()
@@ -208,7 +214,7 @@ def test_every_change_is_marked(source):
     source.frontend.set_ring(QUEUE)
 
 
-def test_requests_in_flight(source):
+def test_requests_in_flight(ring_layout, source):
     """What runs when logging begins is logged, and a log that was replaced is not touched
     once that is answered.
     """

@@ -105,9 +105,9 @@ def test_life(session, daemon, share, name):
     # A stop and its end: what was asked meanwhile is answered then, and not before.
     one.run('pause')
     client.submit(file.read_request(), 16 + SIZE, queue=1)
-    before = one.frontend.queues[1].read_used_index()
+    before = one.frontend.queues[1].used_mark()
     one.settle()
-    assert one.frontend.queues[1].read_used_index() == before
+    assert one.frontend.queues[1].used_mark() == before
     one.run('resume')
     assert client.reap().payload == file.data
     file.check()

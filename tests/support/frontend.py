@@ -119,6 +119,11 @@ class Queue:
         return native.library().virtqueue_in_flight(self._queue)
 
     @property
+    def waiting(self):
+        """Completions that wait to be taken."""
+        return native.library().virtqueue_waiting(self._queue)
+
+    @property
     def is_packed(self):
         """Whether its layout is the packed one."""
         return bool(self.frontend.agreed[0] & F_RING_PACKED)

@@ -206,6 +206,7 @@ _FUNCTIONS = {
     "virtqueue_layout": (Layout, [POINTER]),
     "virtqueue_counters": (Counters, [POINTER]),
     "virtqueue_in_flight": (C.c_uint, [POINTER]),
+    "virtqueue_waiting": (C.c_uint, [POINTER]),
     "virtqueue_avail_index": (C.c_uint16, [POINTER]),
     "virtqueue_base": (C.c_uint32, [POINTER]),
     "virtqueue_call_fd": (C.c_int, [POINTER]),

@@ -169,11 +169,12 @@ bool virtqueue_packed_wants_kick(const Virtqueue *queue)
 
 /* ---- taking back ------------------------------------------------------------ */
 
-bool virtqueue_packed_look(const Virtqueue *queue, VirtqueueCompletion *completion)
+static bool look_at(const Virtqueue *queue, uint16_t position,
+                    VirtqueueCompletion *completion)
 {
-    const struct vring_packed_desc *desc = desc_at(queue, queue->used_at);
+    const struct vring_packed_desc *desc = desc_at(queue, position);
     uint16_t flags = __atomic_load_n(&desc->flags, __ATOMIC_SEQ_CST);
-    bool wrap = (queue->used_at & WRAP) != 0;
+    bool wrap = (position & WRAP) != 0;
     if (((flags & DESC_AVAIL) != 0) != wrap || ((flags & DESC_USED) != 0) != wrap) {
         return false;
     }
@@ -182,6 +183,24 @@ bool virtqueue_packed_look(const Virtqueue *queue, VirtqueueCompletion *completi
         .length = __atomic_load_n(&desc->len, __ATOMIC_RELAXED),
     };
     return true;
+}
+
+bool virtqueue_packed_look(const Virtqueue *queue, VirtqueueCompletion *completion)
+{
+    return look_at(queue, queue->used_at, completion);
+}
+
+unsigned int virtqueue_packed_waiting(const Virtqueue *queue)
+{
+    uint16_t position = queue->used_at;
+    VirtqueueCompletion completion;
+    unsigned int n = 0;
+    while (n < queue->n_in_flight && look_at(queue, position, &completion) &&
+           completion.head < queue->config.size) {
+        position = advance(queue, position, queue->heads[completion.head].length);
+        n++;
+    }
+    return n;
 }
 
 void virtqueue_packed_step(Virtqueue *queue, unsigned int n)

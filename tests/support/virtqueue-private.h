@@ -69,6 +69,8 @@ bool virtqueue_packed_wants_kick(const Virtqueue *queue);
 /** virtqueue_packed_look() - Return: whether there is a completion; it is left where it
  * is. */
 bool virtqueue_packed_look(const Virtqueue *queue, VirtqueueCompletion *completion);
+/** virtqueue_packed_waiting() - Return: completions that wait to be taken. */
+unsigned int virtqueue_packed_waiting(const Virtqueue *queue);
 /** virtqueue_packed_step() - leave a completion of @n descriptors behind. */
 void virtqueue_packed_step(Virtqueue *queue, unsigned int n);
 /** virtqueue_packed_arm() - want an interrupt for the next completion, or none. */

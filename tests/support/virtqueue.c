@@ -561,6 +561,16 @@ unsigned int virtqueue_in_flight(Virtqueue *queue)
     return n;
 }
 
+unsigned int virtqueue_waiting(Virtqueue *queue)
+{
+    (void)pthread_mutex_lock(&queue->lock);
+    uint16_t index = __atomic_load_n(&queue->used->idx, __ATOMIC_SEQ_CST);
+    unsigned int n = queue->config.packed ? virtqueue_packed_waiting(queue)
+                                          : (uint16_t)(index - queue->used_index);
+    (void)pthread_mutex_unlock(&queue->lock);
+    return n;
+}
+
 uint16_t virtqueue_avail_index(Virtqueue *queue)
 {
     (void)pthread_mutex_lock(&queue->lock);

@@ -144,6 +144,8 @@ VirtqueueLayout virtqueue_layout(const Virtqueue *queue);
 VirtqueueCounters virtqueue_counters(Virtqueue *queue);
 /** virtqueue_in_flight() - Return: requests published and not yet taken back. */
 unsigned int virtqueue_in_flight(Virtqueue *queue);
+/** virtqueue_waiting() - Return: completions that wait to be taken. */
+unsigned int virtqueue_waiting(Virtqueue *queue);
 /** virtqueue_avail_index() - Return: the index behind the last published request. */
 uint16_t virtqueue_avail_index(Virtqueue *queue);
 /** virtqueue_base() - Return: what GET_VRING_BASE is to answer once all that was
