@@ -314,6 +314,8 @@ class TestQueues:
                 sha256sum /tmp/data?
             ''', 400).splitlines()
             interrupts = guest.check('cat /proc/interrupts')
+            agreed = guest.check('cat /sys/bus/virtio/drivers/virtiofs/virtio*/features')
+        assert agreed[34] == '01'[layout == 'packed']
         assert len(sums) == 4
         for line in sums:
             seen, name = line.split()
