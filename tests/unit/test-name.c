@@ -487,6 +487,13 @@ static void *swap(void *data)
     return NULL;
 }
 
+/* A link is no directory; it may be known by its name alone, and that is another's now.
+ */
+static bool refuses_link(int result)
+{
+    return result == -ENOTDIR || result == -ESTALE;
+}
+
 /* "dir" is now a directory, now a link out of the share: nothing is ever found or made
  * behind the link. */
 static void test_swapped(void)
@@ -508,10 +515,10 @@ static void test_swapped(void)
         bool dir = S_ISDIR(entry.attr.stx.stx_mode);
         dirs += dir;
         links += !dir;
-        g_assert_cmpint(lookup_error(&s, entry.nodeid, "canary"), ==,
-                        dir ? -ENOENT : -ENOTDIR);
-        int r = pt_mkdir(s.fs, &make, &made);
-        g_assert_true(dir ? r == 0 || r == -EEXIST : r == -ENOTDIR);
+        int r = lookup_error(&s, entry.nodeid, "canary");
+        g_assert_true(dir ? r == -ENOENT : refuses_link(r));
+        r = pt_mkdir(s.fs, &make, &made);
+        g_assert_true(dir ? r == 0 || r == -EEXIST : refuses_link(r));
         g_assert_cmpint(pt_unlink(s.fs, entry.nodeid, "canary"), <, 0);
     }
     swapper.stop = true;
