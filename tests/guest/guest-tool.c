@@ -66,6 +66,30 @@ static int use_mmap(char **args)
     return munmap(map, MAP_BYTES) < 0 || close(fd) < 0 ? failed("munmap") : 0;
 }
 
+/* fill FILE SEED: store the pattern all over a file that is there, by a shared mapping.
+ */
+static int fill_mapped(char **args)
+{
+    struct stat st;
+    uint64_t seed = strtoull(args[1], NULL, 0);
+    int fd = open(args[0], O_RDWR);
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        return failed(args[0]);
+    }
+    size_t size = (size_t)st.st_size;
+    uint64_t *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED) {
+        return failed("mmap");
+    }
+    for (size_t i = 0; i < size / sizeof(*map); i++) {
+        map[i] = pattern(seed, i);
+    }
+    if (msync(map, size, MS_SYNC) < 0) {
+        return failed("msync");
+    }
+    return munmap(map, size) < 0 || close(fd) < 0 ? failed("munmap") : 0;
+}
+
 /* numbers FILE COUNT: append COUNT 64-bit numbers, each flushed, as a witness of order.
  */
 static int append_numbers(char **args)
@@ -326,6 +350,7 @@ static const struct {
     int (*function)(char **args);
 } tools[] = {
     {"mmap", 1, use_mmap},
+    {"fill", 2, fill_mapped},
     {"numbers", 2, append_numbers},
     {"direct", 1, use_direct},
     {"sync", 1, sync_one},

@@ -96,6 +96,12 @@ class _Channel:
         return data
 
 
+def pattern(seed, at):
+    """The 64-bit word that guest-tool stores in a file at this place."""
+    x = (seed + at) * 0x9e3779b97f4a7c15 % (1 << 64)
+    return x ^ (x >> 29)
+
+
 def _after(seconds):
     return time.monotonic() + seconds
 

@@ -87,13 +87,9 @@ def numbers_in(path):
 
 
 def check_mmap_file(path):
-    """The words that `guest-tool mmap` left; see pattern() there."""
-    def pattern(seed, at):
-        x = (seed + at) * 0x9e3779b97f4a7c15 % (1 << 64)
-        return x ^ (x >> 29)
-
+    """The words that `guest-tool mmap` left."""
     words = struct.unpack(f'={MIB // 8}Q', read(path))
-    assert list(words) == [pattern(2 if i % 4096 == 0 else 1, i)
+    assert list(words) == [vm.pattern(2 if i % 4096 == 0 else 1, i)
                            for i in range(len(words))]
 
 

@@ -92,6 +92,29 @@ class TestDax:
             assert read(os.path.join(scene.share, name)) == data
             assert sha256(data) in scene.guest.check(f'sha256sum /share/{name}')
 
+    @pytest.mark.parametrize('option', ['dax=inode', 'dax=always'])
+    def test_mount_option(self, scene, option):
+        """Written through a mapping and flushed, then read ten times: no byte of it goes
+        through the daemon.
+        """
+        name, words = f'{option}-file', 64 * MIB // 8
+        make_file(scene, name, 64)
+        scene.guest.check(
+            f'umount /share; mount -t virtiofs -o {option} {vm.TAG} /share')
+        before = count(scene, 'READ'), count(scene, 'WRITE')
+        scene.guest.check(f'guest-tool fill /share/{name} 7')
+        data = read(os.path.join(scene.share, name))
+        for at in (0, words - 1, *random.Random(1).sample(range(words), 2000)):
+            assert data[8 * at:8 * at + 8] == vm.pattern(7, at).to_bytes(8, 'little')
+        assert sha256(data) in scene.guest.check(f'sha256sum /share/{name}')
+        for _ in range(9):
+            scene.guest.check(f'cat /share/{name} >/dev/null')
+        after = count(scene, 'READ'), count(scene, 'WRITE')
+        scene.guest.check(f'umount /share; mount -t virtiofs {vm.TAG} /share')
+        print(f'{option}: filled once, read ten times: {after[0] - before[0]} READs and '
+              f'{after[1] - before[1]} WRITEs')
+        assert after == before
+
     def test_host_writes(self, scene):
         """What the host writes the guest sees, without asking."""
         data = bytearray(make_file(scene, 'shared', 4))
