@@ -5,7 +5,6 @@ that a daemon serves, and lets the test pull the levers of a VMM.
 
 import json
 import os
-import select
 import shutil
 import socket
 import subprocess
@@ -20,6 +19,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))), 'support'))
 
 import leaks  # noqa: E402
+from process import is_readable  # noqa: E402
 
 QEMU = 'qemu-system-x86_64'
 TAG = 'kataShared'
@@ -63,7 +63,7 @@ class _Channel:
     def _fill(self, deadline, alive):
         """Read once; raises GuestError through `alive` when nothing can come any more."""
         sock = self.stream or self.listener
-        while not select.select([sock], [], [], 0.2)[0]:
+        while not is_readable(sock, 0.2):
             alive()
             if time.monotonic() > deadline:
                 raise TimeoutError

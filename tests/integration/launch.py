@@ -40,8 +40,8 @@ class StrictReader(threading.Thread):
                     continue
                 self.is_ready.set()
                 if self.leaves:
-                    self.pipe.close()
                     break
+            self.pipe.close()
         except (UnicodeDecodeError, ValueError) as error:
             self.error = error
         self.is_ready.set()

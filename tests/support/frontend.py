@@ -236,6 +236,11 @@ class Frontend:
             self._free()
             raise
 
+    def __del__(self):
+        # A test that leaves it to the collector.
+        if getattr(self, "handle", None):
+            self._free()
+
     def __enter__(self):
         return self
 

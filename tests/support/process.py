@@ -8,6 +8,15 @@ import signal
 import time
 
 
+def is_readable(fd, timeout=None):
+    """Wait until it is, or so many seconds have passed. select() knows no descriptor from
+    1024 on.
+    """
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else timeout * 1000))
+
+
 class Snapshot:
     """What a process holds: descriptors by what they refer to, threads, memory.
 
@@ -93,7 +102,7 @@ class Process(Observed):
     def wait(self, timeout=10):
         """The exit status; raises TimeoutError."""
         if self.status is None:
-            if not select.select([self.pidfd], [], [], timeout)[0]:
+            if not is_readable(self.pidfd, timeout):
                 raise TimeoutError(f'process {self.pid} still runs after {timeout} s')
             _, status = os.waitpid(self.pid, 0)
             self.status = os.waitstatus_to_exitcode(status)

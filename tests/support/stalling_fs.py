@@ -125,12 +125,19 @@ class StallingFs:
                 if self._is_over:
                     return
                 fds = [self._wake] if self._is_deaf else [self._wake, self._fd]
-            ready = select.select(fds, [], [], self._answer_due())[0]
+            ready = self._ready(fds, self._answer_due())
             if self._wake in ready:
                 os.read(self._wake, 100)
             elif self._fd in ready:
                 with contextlib.suppress(BlockingIOError, InterruptedError):
                     self._take(os.read(self._fd, 1 << 21))
+
+    @staticmethod
+    def _ready(fds, seconds):
+        poll = select.poll()
+        for fd in fds:
+            poll.register(fd, select.POLLIN)
+        return [fd for fd, _ in poll.poll(None if seconds is None else seconds * 1000)]
 
     def _answer_due(self):
         """Answer what has waited long enough; seconds until there is more, or None."""

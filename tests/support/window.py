@@ -18,7 +18,6 @@ import ctypes as C
 import errno
 import mmap
 import os
-import select
 import socket
 import struct
 import threading
@@ -26,6 +25,7 @@ import time
 
 import frontend as vmm
 from dialect import PAGE, Asked
+from process import is_readable
 
 GET_SHMEM_CONFIG = 44
 ANSWER = struct.Struct('=IIIQ')
@@ -156,7 +156,7 @@ class Window:
 
     def _serve(self):
         while not self.is_over:
-            select.select([self.socket], [], [])
+            is_readable(self.socket)
             fds = array.array('i')
             try:
                 raw, extra, *_ = self.socket.recvmsg(4096, socket.CMSG_SPACE(32))
