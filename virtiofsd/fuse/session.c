@@ -110,13 +110,13 @@ static const struct Capability {
     {FUSE_POSIX_ACL, when_posix_acl, AGREED(posix_acl)},
     {FUSE_MAX_PAGES, when_always, NOTHING},
     {FUSE_CACHE_SYMLINKS, when_cache_always, NOTHING},
-    {FUSE_MAP_ALIGNMENT, when_dax, NOTHING},
+    {FUSE_MAP_ALIGNMENT, when_dax, AGREED(dax)},
     {FUSE_SUBMOUNTS, when_submounts, AGREED(submounts)},
     {FUSE_HANDLE_KILLPRIV_V2, when_killpriv, AGREED(killpriv)},
     {FUSE_SETXATTR_EXT, when_posix_acl, AGREED(setxattr_ext)},
     {FUSE_INIT_EXT, when_always, NOTHING},
     {FUSE_SECURITY_CTX, when_security_label, AGREED(security_ctx)},
-    {FUSE_HAS_INODE_DAX, when_dax, AGREED(dax)},
+    {FUSE_HAS_INODE_DAX, when_dax, NOTHING},
     {FUSE_CREATE_SUPP_GROUP, when_always, AGREED(supp_groups)},
     {FUSE_DIRECT_IO_ALLOW_MMAP, when_allow_mmap, NOTHING},
     {FUSE_NO_EXPORT_SUPPORT, when_always, NOTHING},
@@ -128,7 +128,8 @@ static const struct Capability {
  */
 #define ACL_FLAGS (FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT)
 
-/* A guest that wants all files mapped, or none, does not offer the second; few suit. */
+/* A guest that wants no file mapped offers neither; one that wants all mapped, whether
+ * they suit or not, only the first. */
 #define DAX_FLAGS (FUSE_MAP_ALIGNMENT | FUSE_HAS_INODE_DAX)
 
 static bool has_window(const Session *session)
@@ -196,7 +197,7 @@ int session_agree(Session *session, uint64_t offered, uint64_t *ret_flags)
                    &offered) < 0) {
         return -EPROTO;
     }
-    if ((offered & DAX_FLAGS) != DAX_FLAGS || !has_window(session)) {
+    if ((offered & FUSE_MAP_ALIGNMENT) == 0 || !has_window(session)) {
         offered &= ~DAX_FLAGS;
     }
     *ret_flags = settle(config, offered, &agreed);
