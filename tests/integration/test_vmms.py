@@ -89,6 +89,19 @@ class File:
         assert room.read(at=16) == self.data
 
 
+def boot_again(one, client, file, plugged):
+    """The guest boots again: no DESTROY, and all memory is told once more or kept."""
+    one.run('reset')
+    one.forget_rings()
+    client.reset()
+    one.run('activate')
+    client.init()
+    file.open()
+    file.check()
+    for region in plugged:
+        file.check_in(region)
+
+
 @pytest.mark.parametrize('name', [
     pytest.param(name, marks=pytest.mark.unwatched('its channel is another one then'))
     if how is vmms.CLOUD_HYPERVISOR_GENERIC else name for name, how in vmms.ALL.items()])
@@ -117,17 +130,8 @@ def test_life(session, daemon, share, name):
         plugged = one.plug(2 * MIB)
         file.check_in(plugged)
 
-    # The guest boots again: no DESTROY, and all memory is told once more or kept.
     for _ in range(2):
-        one.run('reset')
-        one.forget_rings()
-        client.reset()
-        one.run('activate')
-        client.init()
-        file.open()
-        file.check()
-        if plugged is not None:
-            file.check_in(plugged)
+        boot_again(one, client, file, [] if plugged is None else [plugged])
     one.close()
     assert daemon.wait() == 0
 
@@ -151,15 +155,7 @@ def test_all_memory_in_one_table(session, share, n_plugged):
     client = one.start()
     file = File(one, client, share)
     plugged = [one.plug(MIB) for _ in range(n_plugged)]
-    one.run('reset')
-    one.forget_rings()
-    client.reset()
-    one.run('activate')
-    client.init()
-    file.open()
-    file.check()
-    for region in plugged:
-        file.check_in(region)
+    boot_again(one, client, file, plugged)
 
 
 @pytest.mark.unwatched('killed')

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
@@ -53,15 +52,7 @@ static int add(VuMemory **memory, uint64_t gpa, uint64_t size, uint64_t uva)
 
 static unsigned int count_mappings(void)
 {
-    unsigned int n = 0;
-    char line[512];
-    FILE *maps = fopen("/proc/self/maps", "re");
-
-    while (fgets(line, sizeof(line), maps) != NULL) {
-        n += strstr(line, "memfd:region") != NULL ? 1 : 0;
-    }
-    fclose(maps);
-    return n;
+    return count_maps("memfd:region");
 }
 
 static void test_ranges(void)

@@ -7,6 +7,7 @@
 #include <linux/virtio_ring.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -135,6 +136,20 @@ static inline unsigned int count_fds(void)
         n++;
     }
     closedir(dir);
+    return n;
+}
+
+/* How often files of this name are mapped in this process. */
+static inline unsigned int count_maps(const char *name)
+{
+    unsigned int n = 0;
+    char line[512];
+    FILE *maps = fopen("/proc/self/maps", "re");
+
+    while (fgets(line, sizeof(line), maps) != NULL) {
+        n += strstr(line, name) != NULL ? 1 : 0;
+    }
+    fclose(maps);
     return n;
 }
 

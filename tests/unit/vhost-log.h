@@ -2,8 +2,6 @@
 #ifndef TESTS_UNIT_VHOST_LOG_H
 #define TESTS_UNIT_VHOST_LOG_H
 
-#include <stdio.h>
-
 #include "tests/unit/vhost-guest.h"
 
 /*
@@ -52,15 +50,7 @@ static inline void expect_pages(Log *log, const char *pages)
 /* How often logs are mapped in this process. */
 static inline unsigned int count_logs(void)
 {
-    unsigned int n = 0;
-    char line[512];
-    FILE *maps = fopen("/proc/self/maps", "re");
-
-    while (fgets(line, sizeof(line), maps) != NULL) {
-        n += strstr(line, "memfd:log") != NULL ? 1 : 0;
-    }
-    fclose(maps);
-    return n;
+    return count_maps("memfd:log");
 }
 
 #endif
