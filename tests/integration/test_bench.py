@@ -147,3 +147,12 @@ def test_start(bench):
         assert 0 < figures['anonymous'] < figures['resident']
         assert figures['processes'] >= 1 and figures['known'] == 50
     assert 'for each known inode' in done.stdout
+
+
+@pytest.mark.sandboxed  # valgrind and sanitizers exclude each other
+def test_instructions(benchmark):
+    """Each request takes some, and no more than it is known to."""
+    done, counted = benchmark('instructions', '--rows', 'empty,lookup')
+    assert done.returncode == 0, done.stderr
+    assert 500 < counted['empty'] < counted['lookup'] < 5000
+    assert done.stdout.count('\n') == len(counted)
