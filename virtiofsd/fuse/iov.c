@@ -5,9 +5,7 @@
  */
 #include "virtiofsd/fuse/iov.h"
 
-#include <stdatomic.h>
 #include <stdint.h>
-#include <string.h>
 
 static void cursor_init(IovCursor *cursor, const struct iovec *segments, size_t n)
 {
@@ -65,28 +63,13 @@ static size_t cursor_slice(IovCursor *cursor, size_t size, struct iovec *segment
     return taken;
 }
 
-/*
- * The only copies from and to guest memory. What the guest does with a buffer between two
- * requests, on two queues perhaps, is ordered by the guest alone: ThreadSanitizer would
- * take it for a race of ours, so there these bytes are moved behind its back.
- */
-#if defined(__has_feature)
-#define HAS_TSAN __has_feature(thread_sanitizer)
-#elif defined(__SANITIZE_THREAD__)
-#define HAS_TSAN 1
-#endif
 #if defined(HAS_TSAN) && HAS_TSAN
-__attribute__((no_sanitize("thread"), noinline)) static void
-guest_copy(void *to, const void *from, size_t size)
+__attribute__((no_sanitize("thread"))) void guest_copy(void *to, const void *from,
+                                                       size_t size)
 {
     for (size_t i = 0; i < size; i++) {
         ((volatile char *)to)[i] = ((const volatile char *)from)[i];
     }
-}
-#else
-static inline void guest_copy(void *to, const void *from, size_t size)
-{
-    memcpy(to, from, size);
 }
 #endif
 
@@ -95,7 +78,7 @@ void iov_reader_init(IovReader *reader, const struct iovec *segments, size_t n)
     cursor_init(&reader->at, segments, n);
 }
 
-bool iov_read(IovReader *reader, void *to, size_t size)
+bool iov_read_across(IovReader *reader, void *to, size_t size)
 {
     char *at = to;
 
@@ -109,7 +92,6 @@ bool iov_read(IovReader *reader, void *to, size_t size)
         at += piece.iov_len;
         size -= piece.iov_len;
     }
-    /* The compiler must not go back to the guest's bytes for what it has in the copy. */
     atomic_signal_fence(memory_order_seq_cst);
     return true;
 }
@@ -126,7 +108,7 @@ void iov_writer_init(IovWriter *writer, const struct iovec *segments, size_t n)
     writer->written = 0;
 }
 
-bool iov_write(IovWriter *writer, const void *from, size_t size)
+bool iov_write_across(IovWriter *writer, const void *from, size_t size)
 {
     const char *at = from;
 
@@ -173,7 +155,7 @@ void iov_writer_limit(IovWriter *writer, size_t size)
     }
 }
 
-bool iov_writer_commit(IovWriter *writer, size_t size)
+bool iov_commit_across(IovWriter *writer, size_t size)
 {
     if (!cursor_check(&writer->at, size)) {
         return false;

@@ -2,9 +2,12 @@
 #ifndef VIRTIOFSD_FUSE_IOV_H
 #define VIRTIOFSD_FUSE_IOV_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/uio.h>
+
+#include "virtiofsd/fuse/guest-copy.h"
 
 /*
  * The one door to a request's bytes: a reader and a writer over segments of guest memory.
@@ -35,8 +38,41 @@ typedef struct IovWriter {
 
 void iov_reader_init(IovReader *reader, const struct iovec *segments, size_t n);
 
+/* For what is not, as a whole, in the current segment. */
+bool iov_read_across(IovReader *reader, void *to, size_t size);
+bool iov_write_across(IovWriter *writer, const void *from, size_t size);
+bool iov_commit_across(IovWriter *writer, size_t size);
+
+/* The next @size bytes if one segment holds them all, stepped over; else NULL. */
+static inline void *iov_take_whole(IovCursor *cursor, size_t size)
+{
+    if (size == 0 || size > cursor->left ||
+        size > cursor->segment->iov_len - cursor->offset) {
+        return NULL;
+    }
+    char *at = (char *)cursor->segment->iov_base + cursor->offset;
+    cursor->offset += size;
+    cursor->left -= size;
+    if (cursor->offset == cursor->segment->iov_len) {
+        cursor->segment++;
+        cursor->offset = 0;
+    }
+    return at;
+}
+
 /** iov_read() - copy @size bytes out. Return: false on overrun, with @to all zero. */
-bool iov_read(IovReader *reader, void *to, size_t size);
+static inline bool iov_read(IovReader *reader, void *to, size_t size)
+{
+    const void *from = iov_take_whole(&reader->at, size);
+
+    if (from == NULL) {
+        return iov_read_across(reader, to, size);
+    }
+    guest_copy(to, from, size);
+    /* The compiler must not go back to the guest's bytes for what it has in the copy. */
+    atomic_signal_fence(memory_order_seq_cst);
+    return true;
+}
 
 /**
  * iov_reader_slice() - take the next bytes as segments, without copying them.
@@ -53,7 +89,17 @@ size_t iov_reader_slice(IovReader *reader, size_t size, struct iovec *segments,
 void iov_writer_init(IovWriter *writer, const struct iovec *segments, size_t n);
 
 /** iov_write() - copy @size bytes in. Return: false on overrun, with nothing written. */
-bool iov_write(IovWriter *writer, const void *from, size_t size);
+static inline bool iov_write(IovWriter *writer, const void *from, size_t size)
+{
+    void *to = iov_take_whole(&writer->at, size);
+
+    if (to == NULL) {
+        return iov_write_across(writer, from, size);
+    }
+    guest_copy(to, from, size);
+    writer->written += size;
+    return true;
+}
 
 /** iov_write_zeros() - as iov_write(), of @size zero bytes. */
 bool iov_write_zeros(IovWriter *writer, size_t size);
@@ -67,7 +113,14 @@ size_t iov_writer_slice(const IovWriter *writer, size_t size, struct iovec *segm
 void iov_writer_limit(IovWriter *writer, size_t size);
 
 /** iov_writer_commit() - count @size bytes as written. Return: false on overrun. */
-bool iov_writer_commit(IovWriter *writer, size_t size);
+static inline bool iov_writer_commit(IovWriter *writer, size_t size)
+{
+    if (iov_take_whole(&writer->at, size) == NULL) {
+        return iov_commit_across(writer, size);
+    }
+    writer->written += size;
+    return true;
+}
 
 /** iov_reader_left() - bytes not yet read. */
 static inline size_t iov_reader_left(const IovReader *reader)

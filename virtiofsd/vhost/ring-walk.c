@@ -33,18 +33,27 @@ typedef struct Table {
     uint64_t gpa; /* for what lies beyond; not needed for the ring's own table */
     uint32_t size;
     bool packed; /* an indirect table of consecutive entries */
+    bool plain;  /* all of it is contiguous, aligned, and in a split ring's form */
 } Table;
 
 typedef struct Walk {
     const VuRingView *view;
     VuChain *chain;
     VuMemoryWindow window; /* of the last translation */
-    uint64_t total;
-    uint32_t left; /* descriptors that may still come */
+    uint64_t total;        /* cannot overflow: at most 2^16 descriptors of 4 GiB */
+    uint32_t left;         /* descriptors that may still come */
 } Walk;
 
-/* As vu_memory_at_gpa(); mostly in the region that the last one was in. */
-static inline void *translate(Walk *walk, uint64_t gpa, uint64_t *length)
+/* Is the piece of memory in the region that the last one was in? */
+static inline bool is_in_window(const Walk *walk, uint64_t gpa, uint64_t length)
+{
+    uint64_t offset = gpa - walk->window.gpa;
+
+    return offset < walk->window.size && length <= walk->window.size - offset;
+}
+
+/* As vu_memory_at_gpa(). */
+static void *translate(Walk *walk, uint64_t gpa, uint64_t *length)
 {
     VuMemoryWindow *window = &walk->window;
     uint64_t offset = gpa - window->gpa;
@@ -71,13 +80,16 @@ static void load_bytes(uint8_t *to, const uint8_t *from, size_t n)
     }
 }
 
-static void load_words(uint8_t *to, const uint8_t *from)
+/* The same by words, from where those are aligned. */
+static inline struct vring_desc load_words(const uint8_t *from)
 {
     const uint64_t *words = (const void *)from;
     uint64_t copy[2] = {__atomic_load_n(&words[0], __ATOMIC_RELAXED),
                         __atomic_load_n(&words[1], __ATOMIC_RELAXED)};
+    struct vring_desc raw;
 
-    memcpy(to, copy, sizeof(copy));
+    memcpy(&raw, copy, sizeof(raw));
+    return raw;
 }
 
 /* Piece by piece, from a table that lies in several regions. */
@@ -99,6 +111,19 @@ static bool load_scattered(const Table *table, uint8_t *to, uint64_t offset)
     return true;
 }
 
+static bool is_aligned(const uint8_t *host)
+{
+    return ((uintptr_t)host & 7) == 0;
+}
+
+static inline Descriptor decode(const struct vring_desc *raw)
+{
+    return (Descriptor){.addr = le64toh(raw->addr),
+                        .length = le32toh(raw->len),
+                        .flags = le16toh(raw->flags),
+                        .next = le16toh(raw->next)};
+}
+
 /* There the id comes where a split table has the flags, and the flags where it has the
  * next one. All but WRITE are to be ignored (Virtio 1.2, 2.8.7). */
 static void read_packed(const Table *table, uint32_t i, Descriptor *descriptor)
@@ -111,7 +136,7 @@ static void read_packed(const Table *table, uint32_t i, Descriptor *descriptor)
 }
 
 /* Copy descriptor @i, which is within the table. Return: false if it is in no memory. */
-static bool load_descriptor(const Table *table, uint32_t i, Descriptor *descriptor)
+static bool load_any(const Table *table, uint32_t i, Descriptor *ret_descriptor)
 {
     uint8_t bytes[DESC_SIZE];
     uint64_t offset = (uint64_t)i * DESC_SIZE;
@@ -121,72 +146,93 @@ static bool load_descriptor(const Table *table, uint32_t i, Descriptor *descript
         if (!load_scattered(table, bytes, offset)) {
             return false;
         }
-    } else if (((uintptr_t)table->host & 7) == 0) {
-        load_words(bytes, table->host + offset);
+        memcpy(&raw, bytes, sizeof(raw));
+    } else if (is_aligned(table->host)) {
+        raw = load_words(table->host + offset);
     } else {
         load_bytes(bytes, table->host + offset, DESC_SIZE);
+        memcpy(&raw, bytes, sizeof(raw));
     }
-    memcpy(&raw, bytes, sizeof(raw));
-    descriptor->addr = le64toh(raw.addr);
-    descriptor->length = le32toh(raw.len);
-    descriptor->flags = le16toh(raw.flags);
-    descriptor->next = le16toh(raw.next);
+    *ret_descriptor = decode(&raw);
     if (table->packed) {
-        read_packed(table, i, descriptor);
+        read_packed(table, i, ret_descriptor);
     }
     return true;
+}
+
+/* As load_any(); mostly from a plain table. */
+static inline bool load_descriptor(const Table *table, uint32_t i,
+                                   Descriptor *ret_descriptor)
+{
+    if (G_LIKELY(table->plain)) {
+        struct vring_desc raw = load_words(table->host + (size_t)i * DESC_SIZE);
+        *ret_descriptor = decode(&raw);
+        return true;
+    }
+    Descriptor descriptor; /* so that the other can be kept in registers */
+    bool is_loaded = load_any(table, i, &descriptor);
+    *ret_descriptor = descriptor;
+    return is_loaded;
 }
 
 /* ---- segments ---------------------------------------------------------------------- */
 
 /* Append a piece of memory, merged with the last one if it continues it. */
-static bool append(struct iovec *segments, size_t *n, void *host, size_t length)
+static inline bool append(struct iovec *segments, size_t *n, void *host, size_t length)
 {
-    struct iovec *last = *n > 0 ? &segments[*n - 1] : NULL;
+    struct iovec *next = segments + *n;
 
-    if (last != NULL && (char *)last->iov_base + last->iov_len == host) {
-        last->iov_len += length;
+    if (*n > 0 && (char *)next[-1].iov_base + next[-1].iov_len == host) {
+        next[-1].iov_len += length;
         return true;
     }
     if (*n == VU_CHAIN_MAX_SEGMENTS) {
         return false;
     }
-    segments[(*n)++] = (struct iovec){host, length};
+    *next = (struct iovec){host, length};
+    (*n)++;
     return true;
 }
 
-/* The buffer of one descriptor, which may span adjacent regions. */
-static const char *add_buffer(Walk *walk, const Descriptor *descriptor)
+/* A buffer that is not, as a whole, where the last one was: it may span regions. */
+static const char *add_pieces(Walk *walk, struct iovec *segments, size_t *n, uint64_t gpa,
+                              uint64_t left)
 {
-    VuChain *chain = walk->chain;
-    bool writable = (descriptor->flags & VRING_DESC_F_WRITE) != 0;
-    uint64_t gpa = descriptor->addr;
-    uint64_t left = descriptor->length;
-
-    if (left == 0) {
-        return "descriptor of length 0";
-    }
-    if (!writable && chain->n_out > 0) {
-        return "readable descriptor after a writable one";
-    }
-    walk->total += left;
-    if (walk->total > UINT32_MAX) {
-        return "more than 4 GiB"; /* Virtio 1.2, 2.7.5 */
-    }
     while (left > 0) {
         uint64_t here = left;
         void *host = translate(walk, gpa, &here);
         if (host == NULL) {
             return "address outside guest memory";
         }
-        if (!append(writable ? chain->out : chain->in,
-                    writable ? &chain->n_out : &chain->n_in, host, (size_t)here)) {
+        if (!append(segments, n, host, (size_t)here)) {
             return "too many segments";
         }
         gpa += here; /* no region reaches the end of the address space */
         left -= here;
     }
     return NULL;
+}
+
+/* The buffer of one descriptor. */
+static inline const char *add_buffer(Walk *walk, const Descriptor *descriptor)
+{
+    VuChain *chain = walk->chain;
+    bool writable = (descriptor->flags & VRING_DESC_F_WRITE) != 0;
+    struct iovec *segments = writable ? chain->out : chain->in;
+    size_t *n = writable ? &chain->n_out : &chain->n_in;
+
+    if (descriptor->length == 0) {
+        return "descriptor of length 0";
+    }
+    if (!writable && chain->n_out > 0) {
+        return "readable descriptor after a writable one";
+    }
+    walk->total += descriptor->length;
+    if (!is_in_window(walk, descriptor->addr, descriptor->length)) {
+        return add_pieces(walk, segments, n, descriptor->addr, descriptor->length);
+    }
+    uint8_t *host = walk->window.host + (descriptor->addr - walk->window.gpa);
+    return append(segments, n, host, descriptor->length) ? NULL : "too many segments";
 }
 
 /* ---- tables ------------------------------------------------------------------------ */
@@ -244,7 +290,9 @@ static const char *walk_indirect(Walk *walk, const Descriptor *indirect)
                          .contiguous = contiguous,
                          .gpa = indirect->addr,
                          .size = (uint32_t)(indirect->length / DESC_SIZE),
-                         .packed = view->packed};
+                         .packed = view->packed,
+                         .plain = !view->packed && contiguous == indirect->length &&
+                                  is_aligned(host)};
     walk->left = view->size;
     const char *fault = walk_table(walk, &table, 0, &nested);
     if (fault == NULL && nested.flags != 0) {
@@ -259,7 +307,8 @@ const char *vu_ring_walk(const VuRingView *view, VuChain *chain)
     const Table table = {.memory = view->memory,
                          .host = (const uint8_t *)view->desc,
                          .contiguous = (uint64_t)view->size * DESC_SIZE,
-                         .size = view->size};
+                         .size = view->size,
+                         .plain = is_aligned((const uint8_t *)view->desc)};
     Descriptor indirect = {0};
 
     chain->n_in = 0;
@@ -269,5 +318,8 @@ const char *vu_ring_walk(const VuRingView *view, VuChain *chain)
         fault = walk_indirect(&walk, &indirect);
     }
     chain->n_bytes = walk.total;
+    if (fault == NULL && walk.total > UINT32_MAX) {
+        fault = "more than 4 GiB"; /* Virtio 1.2, 2.7.5 */
+    }
     return fault;
 }
