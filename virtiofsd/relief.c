@@ -13,6 +13,10 @@
  * requests until it expires, so under load it costs little, and nothing in an idle
  * daemon.
  *
+ * Where there is always something to do, more than one work at once, but one processor is
+ * left to the guest: its own threads are what hears that a request is done, and where
+ * workers have every processor, each of these waits until one of them is made to pause.
+ *
  * What was seen is atomic although only one at a time has it: that the timer expires
  * after it was armed is known to the kernel alone.
  *
@@ -23,9 +27,10 @@
 
 enum { AFTER_US = 500 };
 
-bool relief_init(Relief *self, unsigned int n, GError **error)
+bool relief_init(Relief *self, unsigned int n, unsigned int busy_max, GError **error)
 {
     self->n = n;
+    self->busy_max = busy_max;
     if (n < 2) {
         return true;
     }
@@ -62,17 +67,20 @@ static uint32_t rests_of(const Relief *self)
 static bool look(Relief *self)
 {
     uint32_t rests = rests_of(self);
-    bool is_due =
+    bool has_more =
         atomic_exchange_explicit(&self->rests_seen, rests, memory_order_relaxed) == rests;
+    bool is_kept = false;
+    unsigned int n_getting_on = 0;
 
     for (unsigned int i = 0; i < self->n; i++) {
         ReliefTurn *turn = &self->turns[i];
         uint32_t count = atomic_load(&turn->count);
         uint32_t seen =
             atomic_exchange_explicit(&turn->seen, count, memory_order_relaxed);
-        is_due = is_due || (is_odd(count) && count == seen);
+        is_kept = is_kept || (is_odd(count) && count == seen);
+        n_getting_on += count != seen ? 1 : 0;
     }
-    return is_due;
+    return is_kept || (has_more && n_getting_on < self->busy_max);
 }
 
 static void arm_once(Relief *self)

@@ -26,13 +26,21 @@ typedef struct Relief {
     AutoFd timer_fd;
     ReliefTurn *turns; /* one for each worker; NULL where one is alone */
     unsigned int n;
+    unsigned int
+        busy_max; /* so many at once for no other reason than that there is more */
     _Atomic bool is_armed; /* whoever sets or clears it has what is below */
     _Atomic uint32_t rests_seen;
     _Atomic uint32_t n_rests; /* how often there was nothing to do */
 } Relief;
 
-/** relief_init() - for @n workers. Return: true, or false with @error. */
-bool relief_init(Relief *self, unsigned int n, GError **error);
+/**
+ * relief_init() - for @n workers.
+ * @busy_max: so many of them at most are made to work at once because there is always
+ * more to do; those whom requests keep do not count.
+ *
+ * Return: true, or false with @error.
+ */
+bool relief_init(Relief *self, unsigned int n, unsigned int busy_max, GError **error);
 void relief_clear(Relief *self);
 
 /**
@@ -54,7 +62,7 @@ void relief_rest(Relief *self);
  *
  * Context: the worker that it woke, who counts as waiting all the while.
  * Return: whether another one is still at the request that it was at before, or there has
- * been something to do all the time.
+ * been something to do all the time and more may work.
  */
 bool relief_is_due(Relief *self);
 

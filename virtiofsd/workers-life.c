@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -13,6 +14,18 @@
  */
 
 #define WORKER_STACK_SIZE ((size_t)256 * 1024)
+
+/* How many workers may always be busy: one processor is left to the guest, which else
+ * would wait for one of them to hear that its requests are done. */
+static unsigned int busy_max(void)
+{
+    cpu_set_t cpus;
+
+    /* Fails where there are more processors than fit in. */
+    int n =
+        sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? CPU_COUNT(&cpus) : CPU_SETSIZE;
+    return n > 2 ? (unsigned int)n - 1 : 1;
+}
 
 static bool group_init(const Workers *workers, Group *group, GError **error)
 {
@@ -29,7 +42,7 @@ static bool group_init(const Workers *workers, Group *group, GError **error)
                     "cannot set up waiting for requests: %s", strerrordesc_np(errno));
         return false;
     }
-    if (!relief_init(&group->relief, group->n_serving, error)) {
+    if (!relief_init(&group->relief, group->n_serving, busy_max(), error)) {
         return false;
     }
     if (group->relief.timer_fd >= 0) {

@@ -5,14 +5,14 @@
 #include <stdatomic.h>
 #include <sys/timerfd.h>
 
-enum { WORKERS = 3, PATIENCE_MS = 20000 };
+enum { WORKERS = 3, BUSY_MAX = 2, PATIENCE_MS = 20000 };
 
 static Relief *start(Relief *relief)
 {
     g_autoptr(GError) error = NULL;
 
     *relief = (Relief){.timer_fd = -1};
-    relief_init(relief, WORKERS, &error);
+    relief_init(relief, WORKERS, BUSY_MAX, &error);
     g_assert_no_error(error);
     return relief;
 }
@@ -39,7 +39,7 @@ static void test_alone(void)
     g_autoptr(GError) error = NULL;
     Relief relief = {.timer_fd = -1};
 
-    g_assert_true(relief_init(&relief, 1, &error));
+    g_assert_true(relief_init(&relief, 1, BUSY_MAX, &error));
     relief_begin(&relief, 0, false);
     relief_end(&relief, 0);
     g_assert_cmpint(relief.timer_fd, ==, -1);
@@ -109,6 +109,29 @@ static void test_busy(void)
     relief_clear(&relief);
 }
 
+static void go_on(Relief *relief, unsigned int worker)
+{
+    relief_end(relief, worker);
+    relief_begin(relief, worker, true);
+}
+
+/* There is more and more to do, but enough are at it; unless one of them is kept. */
+static void test_busy_enough(void)
+{
+    Relief relief;
+
+    relief_begin(start(&relief), 0, true);
+    relief_begin(&relief, 1, true);
+    go_on(&relief, 0);
+    go_on(&relief, 1);
+    wait_expired(&relief);
+    g_assert_false(relief_is_due(&relief));
+    go_on(&relief, 0);
+    wait_expired(&relief);
+    g_assert_true(relief_is_due(&relief));
+    relief_clear(&relief);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -117,5 +140,6 @@ int main(int argc, char **argv)
     g_test_add_func("/relief/kept", test_kept);
     g_test_add_func("/relief/gets-on", test_gets_on);
     g_test_add_func("/relief/busy", test_busy);
+    g_test_add_func("/relief/busy-enough", test_busy_enough);
     return g_test_run();
 }
