@@ -10,8 +10,8 @@
 
 /*
  * The timer is armed by a worker that begins a request, if it is not; once for all
- * requests until it expires, so under load it costs little, and nothing in an idle
- * daemon.
+ * requests until it expires, and for longer and longer while nothing is wrong, so under
+ * load it costs little, and nothing in an idle daemon.
  *
  * Where there is always something to do, more than one work at once, but one processor is
  * left to the guest: its own threads are what hears that a request is done, and where
@@ -25,12 +25,13 @@
  * that found the timer armed is seen by the one whom it wakes.
  */
 
-enum { AFTER_US = 500 };
+enum { FIRST_US = 500, MOST_US = 2000 };
 
 bool relief_init(Relief *self, unsigned int n, unsigned int busy_max, GError **error)
 {
     self->n = n;
     self->busy_max = busy_max;
+    self->after_us = FIRST_US;
     if (n < 2) {
         return true;
     }
@@ -85,9 +86,10 @@ static bool look(Relief *self)
 
 static void arm_once(Relief *self)
 {
-    const struct itimerspec after = {.it_value.tv_nsec = AFTER_US * 1000L};
-
     if (!atomic_load(&self->is_armed) && !atomic_exchange(&self->is_armed, true)) {
+        uint32_t after_us = atomic_load_explicit(&self->after_us, memory_order_relaxed);
+        const struct itimerspec after = {.it_value.tv_nsec = after_us * 1000L};
+
         (void)look(self);
         /* Fails only for times and descriptors that are none. */
         (void)timerfd_settime(self->timer_fd, 0, &after, NULL);
@@ -120,11 +122,21 @@ void relief_rest(Relief *self)
     atomic_fetch_add_explicit(&self->n_rests, 1, memory_order_relaxed);
 }
 
+/* With is_armed set. */
+static void learn(Relief *self, bool was_due)
+{
+    uint32_t after_us = atomic_load_explicit(&self->after_us, memory_order_relaxed);
+    uint32_t next_us = was_due ? FIRST_US : MIN(after_us * 2, MOST_US);
+
+    atomic_store_explicit(&self->after_us, next_us, memory_order_relaxed);
+}
+
 bool relief_is_due(Relief *self)
 {
     bool is_due = look(self);
     bool is_serving = false;
 
+    learn(self, is_due);
     atomic_store(&self->is_armed, false);
     for (unsigned int i = 0; i < self->n && !is_due && !is_serving; i++) {
         is_serving = is_odd(atomic_load(&self->turns[i].count));

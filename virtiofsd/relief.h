@@ -11,7 +11,7 @@
 /*
  * Who goes on when a worker is kept by its request. One worker that serves all is the
  * cheapest: it hears of the next request without being woken. So the others sleep on
- * while it does, and a timer, which runs only meanwhile, makes one of them see whether it
+ * while it does, and a timer, which runs only meanwhile, makes somebody see whether it
  * still gets on.
  */
 
@@ -30,7 +30,8 @@ typedef struct Relief {
         busy_max; /* so many at once for no other reason than that there is more */
     _Atomic bool is_armed; /* whoever sets or clears it has what is below */
     _Atomic uint32_t rests_seen;
-    _Atomic uint32_t n_rests; /* how often there was nothing to do */
+    _Atomic uint32_t after_us; /* how long the timer is to run */
+    _Atomic uint32_t n_rests;  /* how often there was nothing to do */
 } Relief;
 
 /**
@@ -60,7 +61,7 @@ void relief_rest(Relief *self);
 /**
  * relief_is_due() - the timer has expired: is help wanted?
  *
- * Context: the worker that it woke, who counts as waiting all the while.
+ * Context: whoever looks after the timer, one at a time.
  * Return: whether another one is still at the request that it was at before, or there has
  * been something to do all the time and more may work.
  */

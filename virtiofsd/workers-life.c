@@ -31,7 +31,6 @@ static bool group_init(const Workers *workers, Group *group, GError **error)
 {
     struct epoll_event wake = {.events = EPOLLIN | EPOLLET, .data.u32 = EVENT_WAKE};
     struct epoll_event stop = {.events = EPOLLIN, .data.u32 = EVENT_STOP};
-    struct epoll_event relief = {.events = EPOLLIN | EPOLLET, .data.u32 = EVENT_RELIEF};
 
     group->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     group->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -42,13 +41,20 @@ static bool group_init(const Workers *workers, Group *group, GError **error)
                     "cannot set up waiting for requests: %s", strerrordesc_np(errno));
         return false;
     }
-    if (!relief_init(&group->relief, group->n_serving, busy_max(), error)) {
-        return false;
+    return relief_init(&group->relief, group->n_serving, busy_max(), error);
+}
+
+/* hiprio's worker looks after the timer of the others. */
+static void watch_relief(Workers *workers)
+{
+    struct epoll_event relief = {.events = EPOLLIN | EPOLLET, .data.u32 = EVENT_RELIEF};
+    int timer_fd = workers->requests.relief.timer_fd;
+
+    if (timer_fd >= 0) {
+        /* Both are open and new to each other: this fails for want of memory only, and
+         * then a worker that is kept is not relieved. */
+        (void)epoll_ctl(workers->hiprio.epoll_fd, EPOLL_CTL_ADD, timer_fd, &relief);
     }
-    if (group->relief.timer_fd >= 0) {
-        (void)epoll_ctl(group->epoll_fd, EPOLL_CTL_ADD, group->relief.timer_fd, &relief);
-    }
-    return true;
 }
 
 static bool worker_make(Workers *workers, unsigned int index, Session *session,
@@ -142,6 +148,9 @@ Workers *workers_new(const WorkersConfig *config, GError **error)
     bool made = group_init(workers, &workers->hiprio, error) &&
                 group_init(workers, &workers->requests, error);
 
+    if (made) {
+        watch_relief(workers);
+    }
     for (unsigned int i = 0; made && i < workers->n_threads; i++) {
         made = worker_make(workers, i, config->session, error);
     }

@@ -18,8 +18,8 @@
  * The two sides meet in n_waiting: a worker counts itself there before its last look at
  * the rings, and a server that suppressed kicks reads it afterwards; the ring's mutex
  * orders the two, so either the look re-enables kicks or the server sees the waiter and
- * starts the timer. Whom the timer wakes for nothing sleeps again without a look: he has
- * counted as waiting all the while, and took no kick.
+ * starts the timer. The timer wakes hiprio's worker, who wakes one of the others if help
+ * is wanted: they sleep on as long as it is not.
  *
  * A ring that never runs empty gets no more than a burst before the other rings of the
  * group get their turn: else a guest could flood one queue and starve the others.
@@ -137,15 +137,28 @@ static bool has_work(void *worker)
     return found;
 }
 
-/* What others are about to look at anyhow is no event. */
+/* hiprio's worker looks after the others' timer. One of them would be woken only to see
+ * that nothing is wrong, and would then be the one that serves, with cold caches. */
+static bool is_for_others(Worker *self, const struct epoll_event *event)
+{
+    Group *requests = &self->workers->requests;
+
+    if (event->data.u32 != EVENT_RELIEF) {
+        return false;
+    }
+    if (relief_is_due(&requests->relief)) {
+        workers_signal(requests->wake_fd);
+    }
+    return true;
+}
+
 static int sleep_until(Worker *self, struct epoll_event *event)
 {
     int n;
 
     do {
         n = epoll_wait(self->group->epoll_fd, event, 1, -1);
-    } while (n == 1 && event->data.u32 == EVENT_RELIEF &&
-             !relief_is_due(&self->group->relief));
+    } while (n == 1 && is_for_others(self, event));
     return n;
 }
 

@@ -6,6 +6,7 @@
 #include <sys/timerfd.h>
 
 enum { WORKERS = 3, BUSY_MAX = 2, PATIENCE_MS = 20000 };
+enum { FIRST_US = 500, MOST_US = 2000 };
 
 static Relief *start(Relief *relief)
 {
@@ -23,6 +24,14 @@ static bool is_running(const Relief *relief)
 
     g_assert_cmpint(timerfd_gettime(relief->timer_fd, &left), ==, 0);
     return left.it_value.tv_sec > 0 || left.it_value.tv_nsec > 0;
+}
+
+static int64_t left_us(const Relief *relief)
+{
+    struct itimerspec left = {0};
+
+    g_assert_cmpint(timerfd_gettime(relief->timer_fd, &left), ==, 0);
+    return left.it_value.tv_sec * 1000000 + left.it_value.tv_nsec / 1000;
 }
 
 static void wait_expired(const Relief *relief)
@@ -77,6 +86,7 @@ static void test_kept(void)
 static void test_gets_on(void)
 {
     Relief relief;
+    int64_t longest_us = 0;
 
     relief_begin(start(&relief), 1, true);
     for (int i = 0; i < 10; i++) {
@@ -86,7 +96,10 @@ static void test_gets_on(void)
         relief_begin(&relief, 1, true);
         g_assert_false(relief_is_due(&relief));
         g_assert_true(relief.is_armed);
+        longest_us = MAX(longest_us, left_us(&relief));
     }
+    g_assert_cmpint(longest_us, >, FIRST_US); /* it need not look so often */
+    g_assert_cmpint(longest_us, <=, MOST_US);
     wait_expired(&relief);
     relief_end(&relief, 1);
     relief_rest(&relief);
