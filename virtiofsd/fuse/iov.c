@@ -125,21 +125,6 @@ bool iov_write_across(IovWriter *writer, const void *from, size_t size)
     return true;
 }
 
-bool iov_write_zeros(IovWriter *writer, size_t size)
-{
-    static const char zeros[64];
-
-    if (!cursor_check(&writer->at, size)) {
-        return false;
-    }
-    while (size > 0) {
-        size_t piece = size < sizeof(zeros) ? size : sizeof(zeros);
-        (void)iov_write(writer, zeros, piece); /* checked above, as a whole */
-        size -= piece;
-    }
-    return true;
-}
-
 size_t iov_writer_slice(const IovWriter *writer, size_t size, struct iovec *segments,
                         size_t max, size_t *ret_n)
 {

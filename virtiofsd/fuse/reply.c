@@ -227,17 +227,39 @@ static struct fuse_dirent encode_dirent(const PtDirent *dirent)
 }
 
 /* The fixed part of a record, the name, and zeros up to the next record. */
-static int reply_record(Request *request, const void *fixed, size_t size,
-                        const PtDirent *dirent)
+static inline void put_record(char *to, size_t padded, const void *fixed, size_t size,
+                              const PtDirent *dirent)
 {
-    size_t padded = FUSE_REC_ALIGN(size + dirent->name_length);
+    static const char zeros[sizeof(uint64_t)];
 
-    if (padded > iov_writer_room(&request->writer)) {
+    guest_copy(to + padded - sizeof(zeros), zeros, sizeof(zeros));
+    guest_copy(to, fixed, size);
+    guest_copy(to + size, dirent->name, dirent->name_length);
+}
+
+/* A record that no segment of the guest holds. */
+static int put_across(Request *request, size_t padded, const void *fixed, size_t size,
+                      const PtDirent *dirent)
+{
+    char record[FUSE_REC_ALIGN(FUSE_NAME_OFFSET_DIRENTPLUS + PT_NAME_MAX)];
+
+    if (padded > iov_writer_room(&request->writer) || padded > sizeof(record)) {
         return -EINVAL;
     }
-    (void)iov_write(&request->writer, fixed, size); /* there is room for all of it */
-    (void)iov_write(&request->writer, dirent->name, dirent->name_length);
-    (void)iov_write_zeros(&request->writer, padded - size - dirent->name_length);
+    put_record(record, padded, fixed, size, dirent);
+    return reply_bytes(request, record, padded);
+}
+
+static inline int reply_record(Request *request, const void *fixed, size_t size,
+                               const PtDirent *dirent)
+{
+    size_t padded = FUSE_REC_ALIGN(size + dirent->name_length);
+    char *place = iov_writer_place(&request->writer, padded);
+
+    if (place == NULL) {
+        return put_across(request, padded, fixed, size, dirent);
+    }
+    put_record(place, padded, fixed, size, dirent);
     return 0;
 }
 
