@@ -157,7 +157,6 @@ static void test_slice_limit(void)
 static void test_write(void)
 {
     Cut cut;
-    unsigned int n_across = 0;
 
     FOR_EACH_CUT(&cut)
     {
@@ -165,15 +164,7 @@ static void test_write(void)
         iov_writer_init(&writer, cut.iov, cut.n);
         g_assert_cmpuint(iov_writer_room(&writer), ==, TOTAL);
         g_assert_true(iov_write(&writer, "ABCD", 4));
-        char *place = iov_writer_place(&writer, 2);
-        if (place != NULL) {
-            memset(place, 0, 2);
-            g_assert_cmpuint(writer.written, ==, 6);
-        } else {
-            n_across++;
-            g_assert_cmpuint(writer.written, ==, 4);
-            g_assert_true(iov_write(&writer, "\0", 2));
-        }
+        g_assert_true(iov_write(&writer, "\0", 2));
         g_assert_true(iov_writer_commit(&writer, 2));
         g_assert_true(iov_write(&writer, "IJ", 2));
         g_assert_cmpuint(writer.written, ==, 10);
@@ -181,13 +172,11 @@ static void test_write(void)
         /* Too much writes nothing, and nothing can be written after. */
         g_assert_false(iov_write(&writer, "KL", 2));
         g_assert_false(iov_write(&writer, "K", 1));
-        g_assert_null(iov_writer_place(&writer, 1));
         g_assert_false(iov_writer_commit(&writer, 1));
         g_assert_true(writer.at.overrun);
         g_assert_cmpuint(writer.written, ==, 10);
         assert_bytes(cut.bytes, "ABCD\0\0ghIJk", TOTAL);
     }
-    g_assert_cmpuint(n_across, >, 0);
 }
 
 static void test_writer_slice(void)

@@ -14,7 +14,8 @@ typedef struct Fixture {
     PtFs *fs;
     Session *session;
     Request request;
-    unsigned char out[1024];
+    OpScratch scratch;
+    unsigned char out[3 * OP_RECORDS_SIZE];
     struct iovec iov;
 } Fixture;
 
@@ -37,6 +38,8 @@ static void setup(Fixture *fixture, gconstpointer data)
     fixture->session = session_new(&config, fixture->fs);
     fixture->request.session = fixture->session;
     fixture->request.fs = fixture->fs;
+    fixture->request.scratch = &fixture->scratch;
+    memset(&fixture->scratch, 0xdd, sizeof(fixture->scratch));
     set_room(fixture, sizeof(fixture->out));
 }
 
@@ -229,6 +232,7 @@ static void test_dirent(Fixture *fixture, gconstpointer data)
                 int result = plus ? reply_direntplus(&fixture->request, &dirent, &entry)
                                   : reply_dirent(&fixture->request, &dirent);
                 g_assert_cmpint(result, ==, room < size ? -EINVAL : 0);
+                (void)reply_dirents_end(&fixture->request);
                 g_assert_cmpuint(fixture->request.writer.written, ==,
                                  room < size ? 0 : size);
             }
@@ -253,7 +257,36 @@ static void test_direntplus_without_node(Fixture *fixture, gconstpointer data)
 
     entry.nodeid = 0;
     g_assert_cmpint(reply_direntplus(&fixture->request, &dirent, &entry), ==, 0);
+    (void)reply_dirents_end(&fixture->request);
     g_assert_true(memcmp(fixture->out, zeros, sizeof(zeros)) == 0);
+}
+
+/* More than is put together at a time, up to the last byte of the room. */
+static void test_many_dirents(Fixture *fixture, gconstpointer data)
+{
+    const uint32_t n = sizeof(fixture->out) / 32 - 1;
+
+    set_room(fixture, (size_t)n * 32 + 31);
+    for (uint32_t i = 0; i < n; i++) {
+        char name[9];
+        const PtDirent dirent = {.ino = i, .name_length = 8, .name = name};
+        (void)g_snprintf(name, sizeof(name), "%08u", i);
+        g_assert_cmpuint(reply_dirent_room(&fixture->request), ==, (n - i) * 32 + 31);
+        g_assert_cmpint(reply_dirent(&fixture->request, &dirent), ==, 0);
+        memset(name, 'x', sizeof(name)); /* it is copied */
+    }
+    const PtDirent more = {.name_length = 8, .name = "overmuch"};
+    g_assert_cmpint(reply_dirent(&fixture->request, &more), ==, -EINVAL);
+    g_assert_true(reply_dirents_end(&fixture->request));
+    g_assert_cmpuint(fixture->request.writer.written, ==, n * 32);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct fuse_dirent *out = (const void *)(fixture->out + (size_t)i * 32);
+        g_assert_cmpuint(out->ino, ==, i);
+        char name[9] = {0};
+        memcpy(name, out->name, out->namelen);
+        g_assert_cmpuint(g_ascii_strtoull(name, NULL, 10), ==, i);
+    }
+    g_assert_cmphex(fixture->out[n * 32], ==, 0xee);
 }
 
 #define ADD(name, function) g_test_add(name, Fixture, NULL, setup, function, teardown)
@@ -326,5 +359,6 @@ int main(int argc, char **argv)
     ADD("/reply/statfs", test_statfs);
     ADD("/reply/dirent", test_dirent);
     ADD("/reply/direntplus-without-node", test_direntplus_without_node);
+    ADD("/reply/many-dirents", test_many_dirents);
     return g_test_run();
 }

@@ -101,16 +101,6 @@ static inline bool iov_write(IovWriter *writer, const void *from, size_t size)
     return true;
 }
 
-/** iov_writer_place() - the next @size bytes, to be filled by guest_copy(), count as
- * written. Return: NULL, and nothing has happened, if no segment holds them all. */
-static inline void *iov_writer_place(IovWriter *writer, size_t size)
-{
-    void *place = iov_take_whole(&writer->at, size);
-
-    writer->written += place != NULL ? size : 0;
-    return place;
-}
-
 /** iov_writer_slice() - as iov_reader_slice(), but nothing is taken: iov_writer_commit()
  * tells how much was then written there. */
 size_t iov_writer_slice(const IovWriter *writer, size_t size, struct iovec *segments,

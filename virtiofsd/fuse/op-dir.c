@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Operations on directories. Entries are encoded straight into the guest's segments, one
- * after another; the one that does not fit is put back for the next request.
+ * Operations on directories. Entries are encoded one after another; the one that does not
+ * fit is put back for the next request.
  */
 #include <errno.h>
 
@@ -43,7 +43,7 @@ static int answer_plus(Request *request, PtDirCursor *cursor, const PtDirent *di
     return result;
 }
 
-/* Return: 1 to go on, 0 at the end or when the reply is full, or a negative errno. */
+/* Return: 1 to go on, 0 at the end, or a negative errno, also when the reply is full. */
 static int answer_next(Request *request, PtDirCursor *cursor, bool plus)
 {
     PtDirent dirent;
@@ -52,10 +52,9 @@ static int answer_next(Request *request, PtDirCursor *cursor, bool plus)
     if (result <= 0) {
         return result;
     }
-    if (reply_dirent_size(dirent.name_length, plus) > iov_writer_room(&request->writer)) {
+    if (reply_dirent_size(dirent.name_length, plus) > reply_dirent_room(request)) {
         pt_dir_unread(cursor, &dirent);
-        /* An empty reply would mean the end of the directory. */
-        return request->writer.written > sizeof(struct fuse_out_header) ? 0 : -EINVAL;
+        return -EINVAL; /* if there is none before it: that would mean the end */
     }
     result =
         plus ? answer_plus(request, cursor, &dirent) : reply_dirent(request, &dirent);
@@ -79,7 +78,7 @@ static int read_directory(Request *request, bool plus)
         result = answer_next(request, &cursor, plus);
     } while (result > 0);
     /* What was found before an error is told; the next request meets the error itself. */
-    return request->writer.written > sizeof(struct fuse_out_header) ? 0 : result;
+    return reply_dirents_end(request) ? 0 : result;
 }
 
 int op_readdir(Request *request)

@@ -7,6 +7,7 @@
 #include "virtiofsd/fuse/reply.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define NS_PER_S UINT64_C(1000000000)
 
@@ -226,41 +227,46 @@ static struct fuse_dirent encode_dirent(const PtDirent *dirent)
     };
 }
 
-/* The fixed part of a record, the name, and zeros up to the next record. */
-static inline void put_record(char *to, size_t padded, const void *fixed, size_t size,
-                              const PtDirent *dirent)
+size_t reply_dirent_room(const Request *request)
 {
-    static const char zeros[sizeof(uint64_t)];
-
-    guest_copy(to + padded - sizeof(zeros), zeros, sizeof(zeros));
-    guest_copy(to, fixed, size);
-    guest_copy(to + size, dirent->name, dirent->name_length);
+    return iov_writer_room(&request->writer) - request->n_records;
 }
 
-/* A record that no segment of the guest holds. */
-static int put_across(Request *request, size_t padded, const void *fixed, size_t size,
-                      const PtDirent *dirent)
+static void send_records(Request *request)
 {
-    char record[FUSE_REC_ALIGN(FUSE_NAME_OFFSET_DIRENTPLUS + PT_NAME_MAX)];
+    size_t size = request->n_records;
 
-    if (padded > iov_writer_room(&request->writer) || padded > sizeof(record)) {
-        return -EINVAL;
+    request->n_records = 0;
+    if (size > 0) {
+        /* There is room for all of it. */
+        (void)iov_write(&request->writer, request->scratch->records, size);
     }
-    put_record(record, padded, fixed, size, dirent);
-    return reply_bytes(request, record, padded);
 }
 
+/* The fixed part of a record, the name, and zeros up to the next record. */
 static inline int reply_record(Request *request, const void *fixed, size_t size,
                                const PtDirent *dirent)
 {
     size_t padded = FUSE_REC_ALIGN(size + dirent->name_length);
-    char *place = iov_writer_place(&request->writer, padded);
 
-    if (place == NULL) {
-        return put_across(request, padded, fixed, size, dirent);
+    if (padded > reply_dirent_room(request) || padded > OP_RECORDS_SIZE) {
+        return -EINVAL;
     }
-    put_record(place, padded, fixed, size, dirent);
+    if (padded > OP_RECORDS_SIZE - request->n_records) {
+        send_records(request);
+    }
+    char *to = request->scratch->records + request->n_records;
+    memset(to + padded - sizeof(uint64_t), 0, sizeof(uint64_t));
+    memcpy(to, fixed, size);
+    memcpy(to + size, dirent->name, dirent->name_length);
+    request->n_records += padded;
     return 0;
+}
+
+bool reply_dirents_end(Request *request)
+{
+    send_records(request);
+    return request->writer.written > sizeof(struct fuse_out_header);
 }
 
 int reply_dirent(Request *request, const PtDirent *dirent)
