@@ -27,6 +27,12 @@ static unsigned int busy_max(void)
     return n > 2 ? (unsigned int)n - 1 : 1;
 }
 
+static void set_error(GError **error)
+{
+    g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(errno),
+                "cannot set up waiting for requests: %s", strerrordesc_np(errno));
+}
+
 static bool group_init(const Workers *workers, Group *group, GError **error)
 {
     struct epoll_event wake = {.events = EPOLLIN | EPOLLET, .data.u32 = EVENT_WAKE};
@@ -37,24 +43,24 @@ static bool group_init(const Workers *workers, Group *group, GError **error)
     if (group->epoll_fd < 0 || group->wake_fd < 0 || workers->lost_fd < 0 ||
         epoll_ctl(group->epoll_fd, EPOLL_CTL_ADD, group->wake_fd, &wake) < 0 ||
         epoll_ctl(group->epoll_fd, EPOLL_CTL_ADD, workers->stop_fd, &stop) < 0) {
-        g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(errno),
-                    "cannot set up waiting for requests: %s", strerrordesc_np(errno));
+        set_error(error);
         return false;
     }
     return relief_init(&group->relief, group->n_serving, busy_max(), error);
 }
 
 /* hiprio's worker looks after the timer of the others. */
-static void watch_relief(Workers *workers)
+static bool watch_relief(Workers *workers, GError **error)
 {
     struct epoll_event relief = {.events = EPOLLIN | EPOLLET, .data.u32 = EVENT_RELIEF};
     int timer_fd = workers->requests.relief.timer_fd;
 
-    if (timer_fd >= 0) {
-        /* Both are open and new to each other: this fails for want of memory only, and
-         * then a worker that is kept is not relieved. */
-        (void)epoll_ctl(workers->hiprio.epoll_fd, EPOLL_CTL_ADD, timer_fd, &relief);
+    if (timer_fd >= 0 &&
+        epoll_ctl(workers->hiprio.epoll_fd, EPOLL_CTL_ADD, timer_fd, &relief) < 0) {
+        set_error(error);
+        return false;
     }
+    return true;
 }
 
 static bool worker_make(Workers *workers, unsigned int index, Session *session,
@@ -146,11 +152,9 @@ Workers *workers_new(const WorkersConfig *config, GError **error)
 {
     Workers *workers = workers_alloc(config);
     bool made = group_init(workers, &workers->hiprio, error) &&
-                group_init(workers, &workers->requests, error);
+                group_init(workers, &workers->requests, error) &&
+                watch_relief(workers, error);
 
-    if (made) {
-        watch_relief(workers);
-    }
     for (unsigned int i = 0; made && i < workers->n_threads; i++) {
         made = worker_make(workers, i, config->session, error);
     }
