@@ -15,7 +15,7 @@ typedef struct Fixture {
     Session *session;
     Request request;
     OpScratch scratch;
-    unsigned char out[3 * OP_RECORDS_SIZE];
+    unsigned char out[3 * sizeof(((OpScratch *)NULL)->answer)];
     struct iovec iov;
 } Fixture;
 

@@ -80,7 +80,7 @@ int op_batch_forget(Request *request)
 
 int op_readlink(Request *request)
 {
-    char *link = request->scratch->link;
+    char *link = request->scratch->answer;
     ssize_t length = pt_readlink(request->fs, request->header.nodeid, link, PATH_MAX);
 
     return length < 0 ? (int)length : reply_bytes(request, link, (size_t)length);

@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/uio.h>
 
 #include "passthrough/passthrough.h"
 #include "virtiofsd/fuse/abi.h"
@@ -24,8 +23,6 @@
 #define OP_EXTENSION_SIZE 4096
 /** Room for the name and the value of an extended attribute. */
 #define OP_XATTR_SIZE (PT_NAME_MAX + 1 + PT_XATTR_MAX)
-/** Directory records that are put together before they are sent. */
-#define OP_RECORDS_SIZE 4096
 
 /** union OpIn - the fixed part of a request, copied from the guest. */
 typedef union OpIn {
@@ -63,9 +60,8 @@ typedef union OpIn {
 typedef struct OpScratch {
     struct iovec segments[IOV_MAX];
     char text[OP_TEXT_SIZE + OP_EXTENSION_SIZE]; /* names of the request */
-    char link[PATH_MAX];                         /* target of READLINK */
+    char answer[PATH_MAX]; /* READLINK's target, or records of a directory */
     char xattr[OP_XATTR_SIZE];
-    _Alignas(uint64_t) char records[OP_RECORDS_SIZE]; /* of a directory, see reply.c */
     _Alignas(uint64_t) unsigned char extension[OP_EXTENSION_SIZE];
 } OpScratch;
 
@@ -81,7 +77,7 @@ typedef struct Request {
     size_t tail;           /* bytes behind the fixed part that are no name */
     IovReader reader;      /* stands at the tail */
     IovWriter writer;      /* stands behind the reply's header */
-    size_t n_records;      /* bytes in scratch->records, which are to follow */
+    size_t n_records;      /* bytes of records in scratch->answer, to follow */
     const char *malformed; /* why it did not decode, else NULL */
     int64_t start_us;      /* 0: nobody wants to know */
     bool may_wait;         /* for a lock: SETLKW */
@@ -121,14 +117,17 @@ int op_rmdir(Request *request);
 int op_rename(Request *request);
 int op_rename2(Request *request);
 int op_link(Request *request);
+
 int op_getattr(Request *request);
 int op_statx(Request *request);
 int op_setattr(Request *request);
 int op_statfs(Request *request);
+
 int op_setxattr(Request *request);
 int op_getxattr(Request *request);
 int op_listxattr(Request *request);
 int op_removexattr(Request *request);
+
 int op_open(Request *request);
 int op_read(Request *request);
 int op_write(Request *request);
@@ -141,6 +140,7 @@ int op_copy_file_range(Request *request);
 int op_copy_file_range_64(Request *request);
 int op_ioctl(Request *request);
 int op_syncfs(Request *request);
+
 int op_opendir(Request *request);
 int op_readdir(Request *request);
 int op_readdirplus(Request *request);

@@ -239,7 +239,7 @@ static void send_records(Request *request)
     request->n_records = 0;
     if (size > 0) {
         /* There is room for all of it. */
-        (void)iov_write(&request->writer, request->scratch->records, size);
+        (void)iov_write(&request->writer, request->scratch->answer, size);
     }
 }
 
@@ -249,13 +249,14 @@ static inline int reply_record(Request *request, const void *fixed, size_t size,
 {
     size_t padded = FUSE_REC_ALIGN(size + dirent->name_length);
 
-    if (padded > reply_dirent_room(request) || padded > OP_RECORDS_SIZE) {
+    if (padded > reply_dirent_room(request) ||
+        padded > sizeof(request->scratch->answer)) {
         return -EINVAL;
     }
-    if (padded > OP_RECORDS_SIZE - request->n_records) {
+    if (padded > sizeof(request->scratch->answer) - request->n_records) {
         send_records(request);
     }
-    char *to = request->scratch->records + request->n_records;
+    char *to = request->scratch->answer + request->n_records;
     memset(to + padded - sizeof(uint64_t), 0, sizeof(uint64_t));
     memcpy(to, fixed, size);
     memcpy(to + size, dirent->name, dirent->name_length);

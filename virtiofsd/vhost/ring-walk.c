@@ -33,7 +33,7 @@ typedef struct Table {
     uint64_t gpa; /* for what lies beyond; not needed for the ring's own table */
     uint32_t size;
     bool packed; /* an indirect table of consecutive entries */
-    bool plain;  /* all of it is contiguous, aligned, and in a split ring's form */
+    bool plain;  /* all of it is contiguous and aligned */
 } Table;
 
 typedef struct Walk {
@@ -116,14 +116,6 @@ static bool is_aligned(const uint8_t *host)
     return ((uintptr_t)host & 7) == 0;
 }
 
-static inline Descriptor decode(const struct vring_desc *raw)
-{
-    return (Descriptor){.addr = le64toh(raw->addr),
-                        .length = le32toh(raw->len),
-                        .flags = le16toh(raw->flags),
-                        .next = le16toh(raw->next)};
-}
-
 /* There the id comes where a split table has the flags, and the flags where it has the
  * next one. All but WRITE are to be ignored (Virtio 1.2, 2.8.7). */
 static void read_packed(const Table *table, uint32_t i, Descriptor *descriptor)
@@ -135,44 +127,40 @@ static void read_packed(const Table *table, uint32_t i, Descriptor *descriptor)
     descriptor->next = (uint16_t)(i + 1);
 }
 
-/* Copy descriptor @i, which is within the table. Return: false if it is in no memory. */
-static bool load_any(const Table *table, uint32_t i, Descriptor *ret_descriptor)
+/* As load_descriptor(), from a table that is not plain. */
+static bool load_bytewise(const Table *table, uint32_t i, struct vring_desc *ret_raw)
 {
     uint8_t bytes[DESC_SIZE];
     uint64_t offset = (uint64_t)i * DESC_SIZE;
+
+    if (offset + DESC_SIZE <= table->contiguous) {
+        load_bytes(bytes, table->host + offset, DESC_SIZE);
+    } else if (!load_scattered(table, bytes, offset)) {
+        return false;
+    }
+    memcpy(ret_raw, bytes, sizeof(bytes));
+    return true;
+}
+
+/* Copy descriptor @i, which is within the table. Return: false if it is in no memory. */
+static inline bool load_descriptor(const Table *table, uint32_t i,
+                                   Descriptor *ret_descriptor)
+{
     struct vring_desc raw;
 
-    if (offset + DESC_SIZE > table->contiguous) {
-        if (!load_scattered(table, bytes, offset)) {
-            return false;
-        }
-        memcpy(&raw, bytes, sizeof(raw));
-    } else if (is_aligned(table->host)) {
-        raw = load_words(table->host + offset);
-    } else {
-        load_bytes(bytes, table->host + offset, DESC_SIZE);
-        memcpy(&raw, bytes, sizeof(raw));
+    if (G_LIKELY(table->plain)) {
+        raw = load_words(table->host + (size_t)i * DESC_SIZE);
+    } else if (!load_bytewise(table, i, &raw)) {
+        return false;
     }
-    *ret_descriptor = decode(&raw);
+    *ret_descriptor = (Descriptor){.addr = le64toh(raw.addr),
+                                   .length = le32toh(raw.len),
+                                   .flags = le16toh(raw.flags),
+                                   .next = le16toh(raw.next)};
     if (table->packed) {
         read_packed(table, i, ret_descriptor);
     }
     return true;
-}
-
-/* As load_any(); mostly from a plain table. */
-static inline bool load_descriptor(const Table *table, uint32_t i,
-                                   Descriptor *ret_descriptor)
-{
-    if (G_LIKELY(table->plain)) {
-        struct vring_desc raw = load_words(table->host + (size_t)i * DESC_SIZE);
-        *ret_descriptor = decode(&raw);
-        return true;
-    }
-    Descriptor descriptor; /* so that the other can be kept in registers */
-    bool is_loaded = load_any(table, i, &descriptor);
-    *ret_descriptor = descriptor;
-    return is_loaded;
 }
 
 /* ---- segments ---------------------------------------------------------------------- */
@@ -291,8 +279,7 @@ static const char *walk_indirect(Walk *walk, const Descriptor *indirect)
                          .gpa = indirect->addr,
                          .size = (uint32_t)(indirect->length / DESC_SIZE),
                          .packed = view->packed,
-                         .plain = !view->packed && contiguous == indirect->length &&
-                                  is_aligned(host)};
+                         .plain = contiguous == indirect->length && is_aligned(host)};
     walk->left = view->size;
     const char *fault = walk_table(walk, &table, 0, &nested);
     if (fault == NULL && nested.flags != 0) {
